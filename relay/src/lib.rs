@@ -1,0 +1,3 @@
+//! The Lockrelay relay: distributed locks for web pages.
+
+pub mod store;
