@@ -67,12 +67,15 @@ export class Timeline {
         const tick = document.createElement("span");
         tick.className = "tick";
         tick.dataset.at = at;
-        tick.textContent = step < 1_000 ? `${(at / 1000).toFixed(1)}` : `${at / 1000}`;
+        tick.textContent = `${step < 1_000 ? (at / 1000).toFixed(1) : at / 1000}${at === 0 ? " s" : ""}`;
         track.append(tick);
       }
-      track.lastChild.textContent += " s";
     }
-    for (const tick of track.children) tick.style.left = `${(tick.dataset.at / span) * 100}%`;
+    for (const tick of track.children) {
+      tick.style.left = `${(tick.dataset.at / span) * 100}%`;
+      // Too near the end to be read beside the next column.
+      tick.style.opacity = tick.dataset.at / span > 0.9 ? 0 : 1;
+    }
   }
 }
 
