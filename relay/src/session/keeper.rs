@@ -1,0 +1,1 @@
+//! The relay's own lease, its peers', recovery and orphans.
