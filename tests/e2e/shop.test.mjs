@@ -1,0 +1,131 @@
+// The demo, as a person uses it: 20 buyers on 5 items, without the lock and with it, on one relay and on two.
+
+import assert from "node:assert/strict";
+import { writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import { By, complaints, openBrowser, picture, prefer, resize } from "./support/browser.mjs";
+import { root, startRedis, startRelay } from "./support/processes.mjs";
+
+test("20 buyers on 5 items, one relay and the memory store", async (t) => {
+  const relay = await startRelay(t, { demo: true });
+  const page = await openBrowser(t, `${relay.origin}/`);
+  await buyersOnItems(page);
+  assert.deepEqual(await complaints(page), []);
+  await takePicture(page);
+});
+
+test("20 buyers on 5 items, spread over two relays of one Redis", async (t) => {
+  const redis = await startRedis(t);
+  const relays = [await startRelay(t, { demo: true, redis }), await startRelay(t, { demo: true, redis })];
+  const page = await openBrowser(t, `${relays[0].origin}/?relays=${relays.map(({ origin }) => origin).join(",")}`);
+  const onlooker = await openBrowser(t, `${relays[1].origin}/`);
+  await buyersOnItems(page);
+
+  for (const { origin } of relays) {
+    const metrics = await (await fetch(`${origin}/metrics`)).text();
+    assert.equal(Number(metrics.match(/^lockrelay_grants_total(?:\{.*\})? (\d+)/m)?.[1]), 10, "half of the buyers came through each relay");
+  }
+  const seen = await onlooker.wait(async () => {
+    const lanes = await lanesOf(onlooker);
+    return lanes.length === 20 && lanes.every(({ phase }) => phase === "done") && lanes;
+  }, 20_000);
+  assert.deepEqual(
+    seen.map(({ token }) => token),
+    (await lanesOf(page)).map(({ token }) => token),
+    "somebody at the other relay sees the same run",
+  );
+});
+
+test("two people buy the last item at two relays, and one of them gets it", async (t) => {
+  const redis = await startRedis(t);
+  const relays = [await startRelay(t, { demo: true, redis }), await startRelay(t, { demo: true, redis })];
+  const people = [await openBrowser(t, `${relays[0].origin}/`), await openBrowser(t, `${relays[1].origin}/`)];
+  for (const [index, person] of people.entries()) {
+    await type(person, "name", `Person ${index + 1}`);
+    await choose(person, "locked");
+    await person.findElement(By.css("#pause option[value='1000']")).click();
+  }
+  await type(people[0], "stock-size", "1");
+  await people[0].findElement(By.id("reset")).click();
+  for (const person of people) await person.wait(async () => (await verdict(person)).items === 1, 10_000);
+
+  await Promise.all(people.map((person) => person.findElement(By.id("buy")).click()));
+  for (const person of people) {
+    const lanes = await person.wait(async () => {
+      const lanes = await lanesOf(person);
+      return lanes.length === 2 && lanes.every(({ phase }) => phase === "done") && lanes;
+    }, 20_000);
+    assert.deepEqual(lanes.map(({ outcome }) => outcome).sort(), ["bought", "sold out"]);
+    assert.deepEqual(await verdict(person), { verdict: "exact", sold: 1, items: 1 });
+  }
+});
+
+/** Runs the preset without the lock, then with it, and checks what the page shows. */
+async function buyersOnItems(page) {
+  await page.findElement(By.css(".presets [data-buyers='20']")).click();
+
+  await choose(page, "unlocked");
+  await send(page, 1);
+  const without = await verdict(page);
+  assert.equal(without.verdict, "oversold", "without the lock the shop oversells");
+  assert.equal(without.items, 5);
+  assert.ok(without.sold > 5, `${without.sold} orders for 5 items`);
+  assert.match(await text(page, "verdict"), /people bought 5 items: \d+ too many/);
+  assert.ok((await page.findElements(By.css("#orders li[data-oversold='true']"))).length > 0, "the orders too many are marked");
+
+  await choose(page, "locked");
+  await send(page, 2);
+  assert.deepEqual(await verdict(page), { verdict: "exact", sold: 5, items: 5 });
+  assert.equal(await text(page, "stock"), "0");
+  const lanes = await lanesOf(page);
+  assert.equal(lanes.length, 20);
+  assert.equal(lanes.filter(({ outcome }) => outcome === "bought").length, 5);
+  assert.equal(lanes.filter(({ outcome }) => outcome === "sold out").length, 15);
+  assert.equal(new Set(lanes.map(({ token }) => token)).size, 20, "each hold has a fencing token of its own");
+  const bars = await page.executeScript(
+    `return [...document.querySelectorAll(".lanes .hold")].map((bar) => [parseFloat(bar.style.left), parseFloat(bar.style.width)])`,
+  );
+  bars.sort(([one], [other]) => one - other);
+  for (let index = 1; index < bars.length; index += 1) {
+    const [left, width] = bars[index - 1];
+    assert.ok(left + width <= bars[index][0] + 1e-6, `holds ${index - 1} and ${index} overlap on the timeline: ${bars}`);
+  }
+  assert.ok(bars[0][1] > 2, "the first hold can be seen");
+}
+
+const text = async (page, id) => page.executeScript("return document.getElementById(arguments[0]).textContent", id);
+const choose = (page, mode) => page.findElement(By.css(`input[value=${mode}] + span`)).click();
+
+async function send(page, time) {
+  await page.findElement(By.id("run")).click();
+  await page.wait(async () => (await page.findElement(By.id("run")).getAttribute("data-done")) === String(time), 60_000);
+  // The last event comes by the stream and may follow the last answer.
+  await page.wait(async () => (await lanesOf(page)).every(({ phase }) => phase === "done"), 10_000);
+}
+
+async function type(page, id, value) {
+  const field = await page.findElement(By.id(id));
+  await field.clear();
+  await field.sendKeys(value, "\t");
+}
+
+const verdict = (page) =>
+  page.executeScript(
+    `const { verdict, sold, items } = document.getElementById("verdict").dataset;
+     return { verdict, sold: Number(sold), items: Number(items) }`,
+  );
+
+const lanesOf = (page) => page.executeScript(`return [...document.querySelectorAll("#lanes li")].map((lane) => ({ ...lane.dataset }))`);
+
+/** The picture of the README: the run with the lock, beside the result without. Kept only with UPDATE_SCREENSHOT=1. */
+async function takePicture(page) {
+  await resize(page, 1180, 900);
+  await prefer(page, "light");
+  const image = await picture(page, { height: 1010 });
+  const path = process.env.UPDATE_SCREENSHOT === "1" ? join(root, "docs", "demo.png") : join(tmpdir(), `lockrelay-demo-${process.pid}.png`);
+  await writeFile(path, image);
+  assert.ok(image.length > 40_000, `${path} has ${image.length} bytes: more than an empty page`);
+  assert.equal(image.readUInt32BE(16), 1180, "as wide as the page");
+}

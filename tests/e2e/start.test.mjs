@@ -1,0 +1,68 @@
+// `npm start`, as somebody runs it who has just cloned the project. With LOCKRELAY_FRESH=1 it really is a new clone, where
+// everything is built from nothing; without, the build of the working copy is used.
+
+import assert from "node:assert/strict";
+import { execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { test } from "node:test";
+import { root, startRedis } from "./support/processes.mjs";
+
+test("npm start builds, prints the address, serves the demo, and ends cleanly", async (t) => {
+  const { url, stop } = await npmStart(t, {});
+  const page = await (await fetch(url)).text();
+  assert.match(page, /Lockrelay/);
+  assert.match(page, /js\/main\.js/);
+  assert.equal((await fetch(new URL("/lockrelay/index.js", url))).status, 200, "the package is there");
+  assert.deepEqual(await (await fetch(new URL("/demo/stock", url))).json(), { stock: 5, orders: 0 });
+  assert.equal(await stop(), 0, "stopped by a signal, it ends with 0");
+});
+
+test("with REDIS_URL two of them are one shop", async (t) => {
+  const redis = await startRedis(t);
+  const one = await npmStart(t, { REDIS_URL: redis.url });
+  const other = await npmStart(t, { REDIS_URL: redis.url });
+  const reset = { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify({ stock: 7 }) };
+  await fetch(new URL("/demo/reset", one.url), reset);
+  assert.deepEqual(await (await fetch(new URL("/demo/stock", other.url))).json(), { stock: 7, orders: 0 });
+});
+
+async function npmStart(t, env) {
+  const folder = clone();
+  const npm = spawn("npm", ["start"], { cwd: folder, env: { ...process.env, ...env, PORT: "0" }, detached: true, stdio: ["ignore", "pipe", "pipe"] });
+  const exited = once(npm, "exit");
+  const printed = [];
+  const stop = async () => {
+    // As Ctrl-C does: to npm and to what it started alike.
+    if (npm.exitCode === null) process.kill(-npm.pid, "SIGINT");
+    return (await exited)[0];
+  };
+  t.after(stop);
+  npm.stderr.on("data", (part) => printed.push(String(part)));
+  const listening = new Promise((done) => {
+    createInterface({ input: npm.stdout }).on("line", (line) => {
+      printed.push(`${line}\n`);
+      const url = line.match(/open at .*?(http:\/\/[\w.:]+)/)?.[1];
+      if (url) done(url);
+    });
+  });
+  const url = await Promise.race([listening, exited.then(() => undefined)]);
+  if (!url) throw new Error(`npm start ended:\n${printed.join("")}`);
+  return { url, stop };
+}
+
+let cloned;
+
+/** The folder to start in. */
+function clone() {
+  if (process.env.LOCKRELAY_FRESH !== "1") return root;
+  if (!cloned) {
+    cloned = mkdtempSync(join(tmpdir(), "lockrelay-clone-"));
+    execFileSync("git", ["clone", "--quiet", root, cloned]);
+    process.on("exit", () => rmSync(cloned, { recursive: true, force: true }));
+  }
+  return cloned;
+}
