@@ -4,8 +4,9 @@
 //   node scripts/build.mjs --release    the relay optimised, as one deploys it
 //   node scripts/build.mjs --client     the package alone
 
-import { cpSync, existsSync, mkdirSync, readdirSync, rmSync } from "node:fs";
-import { join } from "node:path";
+import { createHash } from "node:crypto";
+import { cpSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { bold, dim, duration, isMain, root, run, targetFolder } from "./shell.mjs";
 import { setup } from "./setup.mjs";
 
@@ -25,6 +26,8 @@ export const relayBinary = ({ release = false } = {}) => join(targetFolder(), re
 
 /** Builds the client and assembles `dist/`, the files of the npm package, and `www/lockrelay/`, the demo page's copy. */
 export async function buildClient() {
+  const sources = fingerprint();
+  if (isBuilt(sources)) return console.log(dim("build: the client and its package are up to date"));
   const made = join(root, "client-wasm", "pkg");
   await step("the client (WebAssembly)", () => {
     const options = ["--target", "web", "--profile", "client", "--no-gitignore", "--no-pack", "--out-name", "lockrelay"];
@@ -41,6 +44,27 @@ export async function buildClient() {
     rmSync(demo, { recursive: true, force: true });
     cpSync(dist, demo, { recursive: true });
   });
+  mkdirSync(dirname(BUILT), { recursive: true });
+  writeFileSync(BUILT, sources);
+}
+
+/** Says of which sources `dist/` was made. */
+const BUILT = join(root, ".cache", "client-built");
+
+/** What the package is made of. */
+const SOURCES = ["client-wasm/Cargo.toml", "client-wasm/src", "client-wasm/js", "protocol/Cargo.toml", "protocol/src", "Cargo.toml", "Cargo.lock", "package-lock.json", "scripts/build.mjs"];
+
+const isBuilt = (sources) =>
+  existsSync(BUILT) && readFileSync(BUILT, "utf8") === sources && ["dist", "www/lockrelay"].every((folder) => existsSync(join(root, folder, "index.js")));
+
+function fingerprint() {
+  const hash = createHash("sha256");
+  const add = (path) => {
+    if (statSync(join(root, path)).isDirectory()) return readdirSync(join(root, path)).sort().forEach((name) => add(`${path}/${name}`));
+    hash.update(`${path}\0`).update(readFileSync(join(root, path))).update("\0");
+  };
+  SOURCES.filter((path) => existsSync(join(root, path))).forEach(add);
+  return hash.digest("hex");
 }
 
 async function step(what, work) {
