@@ -15,12 +15,12 @@ export const root = resolve(fileURLToPath(new URL("../../..", import.meta.url)))
 
 /** Every lease and interval that could end a lock is a minute, so that what happens sooner was done by an event. */
 export const LONG = {
-  relay_lease: 60_000,
-  renew_every: 15_000,
-  client_lease: 60_000,
-  silence: 60_000,
-  heartbeat: 60_000,
-  pull_every: 60_000,
+  relay_lease_millis: 60_000,
+  renew_every_millis: 15_000,
+  client_lease_millis: 60_000,
+  silence_millis: 60_000,
+  heartbeat_millis: 60_000,
+  pull_every_millis: 60_000,
 };
 
 /** A free port below 32768, where the system takes none for outgoing connections. */
