@@ -26,7 +26,7 @@ const steps = [
     title: "Native tests: protocol, stores, sessions, relays on a real Redis",
     work: async () => {
       const built = await one("cargo", ["build", "-q", "--workspace", "--bins"]);
-      return built.failed ? built : counted("cargo", ["test", "--workspace", "--no-fail-fast"], RUST);
+      return built.failed ? built : counted("cargo", ["test", "--workspace", "--no-fail-fast", "--", "--show-output"], RUST);
     },
   },
   { key: "build", title: "The package, built as published", work: () => attempt(buildClientQuietly) },
@@ -38,7 +38,7 @@ const steps = [
 
 /** How the runners tell their counts. */
 const RUST = { passed: /^test result: .*? (\d+) passed; /gm, failed: /^test result: .*?; (\d+) failed; /gm };
-const NODE = { passed: /^# pass (\d+)/gm, failed: /^# (?:fail|cancelled) (\d+)/gm };
+const NODE = { passed: /^ℹ pass (\d+)/gm, failed: /^ℹ (?:fail|cancelled) (\d+)/gm };
 
 function wasmPack() {
   return ["test", "--headless", "--chrome", "--chromedriver", chromedriver(), "client-wasm", "--tests"];
@@ -65,10 +65,10 @@ const script = (path) => one(process.execPath, [path]);
 
 /** `node --test` over a folder, one file at a time: each starts relays and browsers of its own. */
 async function nodeTests(folder) {
-  const args = ["--test", "--test-concurrency=1", "--test-reporter=tap"];
+  const args = ["--test", "--test-concurrency=1", "--test-reporter=spec"];
   const { code, text } = await capture("sh", ["-c", `ls ${folder}/*.test.mjs`]);
   if (code !== 0) return { passed: 0, failed: 1, text };
-  const env = { CHROME: chromium(), CHROMEDRIVER: chromedriver(), LOCKRELAY_BIN: relayBinary() };
+  const env = { NO_COLOR: "1", CHROME: chromium(), CHROMEDRIVER: chromedriver(), LOCKRELAY_BIN: relayBinary() };
   return counted(process.execPath, [...args, ...text.trim().split("\n")], NODE, env);
 }
 
@@ -142,9 +142,9 @@ for (const step of steps.filter(({ key }) => chosen.length === 0 || chosen.some(
   for (const note of notes(result.text)) console.log(dim(`  ${note}`));
 }
 
-/** Figures that a test wants told even when it passes: lines beginning with `figure:` (also inside TAP or cargo output). */
+/** Figures that a test wants told even when it passes: its lines beginning with `figure:`. */
 function notes(text = "") {
-  return [...text.matchAll(/^(?:# )?\s*figure: (.*)$/gm)].map((found) => found[1]);
+  return [...text.matchAll(/^\s*(?:ℹ )?figure: (.*)$/gm)].map((found) => found[1]);
 }
 
 console.log(`\n${duration(begin)}${broken.length ? `; failed: ${broken.join("; ")}` : ""}`);
