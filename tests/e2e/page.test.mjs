@@ -40,6 +40,10 @@ test("every control has a name, and the colours have contrast, in light and dark
   assert.ok(controls.length >= 12, `${controls.length} controls`);
   assert.deepEqual(controls.filter((node) => !node.name?.value).map((node) => node.role.value), []);
 
+  // With an oversold run on show, every colour is in use.
+  await page.findElement(By.css("input[value=unlocked] + span")).click();
+  await page.findElement(By.id("run")).click();
+  await page.wait(async () => (await page.findElements(By.css("#lanes [data-oversold='true']"))).length > 0, 30_000);
   for (const scheme of ["light", "dark"]) {
     await prefer(page, scheme, "reduce");
     const weak = await page.executeScript(contrasts);
