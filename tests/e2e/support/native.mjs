@@ -1,0 +1,39 @@
+// The native test client (tests/src/bin/lockrelay-native-client.rs): the same session as in the page, over a real socket,
+// without a browser. It is told what to do in lines on its standard input and answers in lines on its standard output.
+
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { dirname, join } from "node:path";
+import { createInterface } from "node:readline";
+import { relayBinary } from "../../../scripts/build.mjs";
+
+/**
+ * Starts a client and waits until it is connected.
+ * @param {import("node:test").TestContext} t ends it
+ * @param {string} locks the relay's WebSocket address
+ */
+export async function startNativeClient(t, locks) {
+  const binary = join(dirname(process.env.LOCKRELAY_BIN ?? relayBinary()), "lockrelay-native-client");
+  const child = spawn(binary, [locks], { stdio: ["pipe", "pipe", "inherit"] });
+  const exited = once(child, "exit");
+  t.after(async () => {
+    child.stdin.end();
+    await exited;
+  });
+  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+  const expect = async (word) => {
+    const { value: line = "its end" } = await lines.next();
+    if (!line.startsWith(word)) throw new Error(`the native client said "${line}" where "${word}" was expected`);
+    return line.slice(word.length).trim();
+  };
+  await expect("connected");
+  return {
+    /** Waits for the lock without a limit; resolves to the fencing token. */
+    async acquire(mutex) {
+      child.stdin.write(`acquire ${mutex}\n`);
+      return Number(await expect("granted"));
+    },
+    /** Gives the lock back. */
+    release: () => child.stdin.write("release\n"),
+  };
+}
