@@ -53,11 +53,44 @@ for (const [what, ending] of Object.entries(ENDINGS)) {
   });
 }
 
-/** In the page: takes the lock and keeps it. */
+test("a relay is killed: its page is told by the socket’s end, and its lock moves on to the other relay", async (t) => {
+  const durations = {
+    relay_lease_millis: 2_000,
+    renew_every_millis: 500,
+    delta_millis: 200,
+    client_lease_millis: 1_600,
+    silence_millis: 1_800,
+    heartbeat_millis: 300,
+    pull_every_millis: 300,
+  };
+  const redis = await startRedis(t);
+  const [near, far] = [await startRelay(t, { redis, durations }), await startRelay(t, { redis, durations })];
+  const stage = await startStage(t);
+  const holder = await openBrowser(t, stage.url);
+  const waiter = await openBrowser(t, stage.url);
+  const held = await inPage(holder, hold, near.locks);
+  await waiter.executeScript(`window.waiting = (${wait})(arguments[0])`, far.locks);
+  await isQueued(far);
+
+  const begin = performance.now();
+  await near.kill();
+  const lost = await stage.note("lost");
+  assert.equal(lost.reason, "connection_lost");
+  const granted = await stage.note("granted");
+  assert.ok(granted.fencingToken > held.fencingToken, "the token has risen");
+  assert.ok(lost.at < granted.at, "the one has let go before the other has it");
+  const took = granted.at - begin;
+  t.diagnostic(`figure: told ${(lost.at - begin).toFixed(0)} ms, the waiter granted ${took.toFixed(0)} ms after its relay was killed`);
+  const limit = durations.relay_lease_millis + durations.renew_every_millis + durations.delta_millis + 1_000;
+  assert.ok(took < limit, `${took.toFixed(0)} ms, of ${limit} allowed`);
+});
+
+/** In the page: takes the lock and keeps it; tells when it is lost. */
 async function hold(locks) {
   const { connect } = await import("/lockrelay/index.js");
   const client = await connect(locks);
   window.lock = await client.acquireLock("the-last-item");
+  window.lock.onRelease((reason) => fetch("/tell", { method: "POST", body: JSON.stringify({ what: "lost", reason }) }));
   return { fencingToken: window.lock.fencingToken };
 }
 
