@@ -1,19 +1,30 @@
-//! The one task that owns hub and keeper, calls the store and keeps the time.
+//! The one task that owns hub and keepers, calls the store and keeps the time. It decides nothing that they can decide: it
+//! hands in what happened, and carries out what they say.
+//!
+//! Store calls run in tasks of their own, so that one that panics, or hangs, ends neither the hub nor a connection. Calls of
+//! a session that was lost are dropped; a reply that comes late is not listened to.
 
-use super::clock::Clock;
+use super::clock::{Clock, Millis, Now};
 use super::handle::{Command, Drained, End, Outgoing, Refused, StartError};
-use super::hub::ConnKey;
+use super::hub::{ConnKey, Hub, Output};
+use super::keeper::{Due, Keeper};
 use crate::defaults::Durations;
 use crate::metrics::Metrics;
-use crate::store::LockStore;
+use crate::store::{Answer, BatchReply, Hint, LockStore, Opened, SessionId, StoreError, random_lock_id};
+use calls::{Calls, Done, SharedClock};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::OwnedPermit;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{StreamExt, StreamMap};
 use tokio_util::sync::CancellationToken;
 
+mod calls;
+
 /// What reaches the driver from [`super::handle`].
-#[allow(dead_code, reason = "read by the driver's loop, which follows")]
 #[derive(Debug)]
 pub(super) enum Envelope {
     Connect {
@@ -27,6 +38,7 @@ pub(super) enum Envelope {
     Command {
         conn: ConnKey,
         command: Command,
+        /// Given back when the command has been dealt with.
         place: OwnedSemaphorePermit,
     },
     Ended {
@@ -39,7 +51,6 @@ pub(super) enum Envelope {
     },
 }
 
-#[allow(dead_code, reason = "read by the driver's loop, which follows")]
 pub(super) struct Setup {
     pub(super) store: Arc<dyn LockStore>,
     pub(super) durations: Durations,
@@ -50,10 +61,459 @@ pub(super) struct Setup {
     pub(super) first: oneshot::Sender<Result<(), StartError>>,
 }
 
+/// What is dealt with before the clock is looked at again. Bounded, so that a flood of messages delays no heartbeat.
+const AT_ONCE: usize = 256;
+
 pub(super) async fn run(setup: Setup) {
+    let clock = SharedClock::new(setup.clock);
+    let partitions = setup.store.partitions().max(1);
+    let mut driver = Driver {
+        hub: Hub::new(
+            setup.durations.clone(),
+            setup.metrics.clone(),
+            partitions,
+            Box::new(random_lock_id),
+        ),
+        calls: Calls::new(setup.store, setup.durations.clone(), setup.metrics, clock.clone()),
+        durations: setup.durations,
+        clock,
+        partitions: usize::from(partitions),
+        phase: Phase::Unopened,
+        hints: StreamMap::new(),
+        outlets: HashMap::new(),
+        ready: setup.ready,
+        first: Some(setup.first),
+        drain: None,
+    };
     let mut inbox = setup.inbox;
-    let _ = setup.first.send(Ok(()));
-    while let Some(envelope) = inbox.recv().await {
-        drop(envelope);
+    driver.open();
+    loop {
+        // What clients said comes before what time brings about: after a pause of the process their acknowledgements are
+        // already there.
+        for _ in 0..AT_ONCE {
+            match inbox.try_recv() {
+                Ok(envelope) => driver.envelope(envelope),
+                Err(mpsc::error::TryRecvError::Empty) => break,
+                Err(mpsc::error::TryRecvError::Disconnected) => return,
+            }
+        }
+        while let Some(done) = driver.calls.try_next() {
+            driver.done(done);
+        }
+        if driver.step() {
+            return driver.finish().await;
+        }
+        let wake = driver.wake();
+        tokio::select! {
+            envelope = inbox.recv() => match envelope {
+                Some(envelope) => driver.envelope(envelope),
+                None => return,
+            },
+            Some(done) = driver.calls.next() => driver.done(done),
+            Some((partition, hint)) = driver.hints.next(), if !driver.hints.is_empty() => driver.hint(partition, hint),
+            () = tokio::time::sleep(wake) => {}
+        }
+    }
+}
+
+struct Driver {
+    hub: Hub,
+    calls: Calls,
+    durations: Durations,
+    clock: SharedClock,
+    partitions: usize,
+    phase: Phase,
+    hints: StreamMap<usize, ReceiverStream<Hint>>,
+    outlets: HashMap<ConnKey, Outlet>,
+    ready: watch::Sender<bool>,
+    first: Option<oneshot::Sender<Result<(), StartError>>>,
+    drain: Option<Drain>,
+}
+
+enum Phase {
+    Unopened,
+    /// The store has been asked for this session, and has not answered yet.
+    Opening(SessionId),
+    Open {
+        id: SessionId,
+        keepers: Vec<Keeper>,
+    },
+}
+
+/// The way to a client.
+struct Outlet {
+    outbox: mpsc::Sender<Outgoing>,
+    closing: OwnedPermit<Outgoing>,
+    cut: CancellationToken,
+}
+
+struct Drain {
+    until: Millis,
+    done: Vec<oneshot::Sender<Drained>>,
+}
+
+impl Driver {
+    /// Asks for a new session.
+    fn open(&mut self) {
+        let id = SessionId::random();
+        self.phase = Phase::Opening(id);
+        let seen = (0..self.partitions).map(|partition| self.hub.seen(partition)).collect();
+        self.calls.open(id, seen);
+    }
+
+    fn envelope(&mut self, envelope: Envelope) {
+        let now = self.clock.now();
+        match envelope {
+            Envelope::Connect {
+                conn,
+                t,
+                outbox,
+                closing,
+                cut,
+                answer,
+            } => {
+                if self.drain.is_some() {
+                    let _ = answer.send(Err(Refused::ShuttingDown));
+                    return;
+                }
+                self.outlets.insert(conn, Outlet { outbox, closing, cut });
+                self.hub.connected(now, conn, t);
+                // Whoever asked is gone meanwhile: its guard tells so next.
+                let _ = answer.send(Ok(()));
+            }
+            Envelope::Command { conn, command, place } => {
+                self.hub.command(now, conn, command);
+                drop(place);
+            }
+            Envelope::Ended { conn, how } => {
+                self.outlets.remove(&conn);
+                self.hub.ended(now, conn, how);
+            }
+            Envelope::Shutdown { limit, done } => {
+                let limit = Millis::try_from(limit.as_millis()).unwrap_or(Millis::MAX);
+                let until = now.taker.saturating_add(limit);
+                match &mut self.drain {
+                    Some(drain) => {
+                        drain.until = drain.until.min(until);
+                        drain.done.push(done);
+                    }
+                    None => {
+                        self.drain = Some(Drain {
+                            until,
+                            done: vec![done],
+                        });
+                        self.hub.shut_down(now);
+                    }
+                }
+            }
+        }
+        self.flush(now);
+    }
+
+    fn hint(&mut self, partition: usize, hint: Hint) {
+        let now = self.clock.now();
+        match hint {
+            Hint::Event(event) => self.hub.events(now, partition, vec![event]),
+            Hint::Renew => self.renew_soon(partition),
+        }
+        self.flush(now);
+    }
+
+    fn renew_soon(&mut self, partition: usize) {
+        if let Phase::Open { keepers, .. } = &mut self.phase
+            && let Some(keeper) = keepers.get_mut(partition)
+        {
+            keeper.renew_soon();
+        }
+    }
+
+    /// A store call has ended.
+    fn done(&mut self, done: Done) {
+        let now = self.clock.now();
+        match done {
+            Done::Opened { id, answers } => self.opened(now, id, answers),
+            Done::OldClosed { unsettled } => {
+                for (partition, mutexes) in unsettled {
+                    self.hub.settle(partition, mutexes);
+                }
+            }
+            Done::Executed { id, partition, answer } if self.is(id) => self.executed(now, partition, answer),
+            Done::Renewed {
+                id,
+                partition,
+                sent,
+                answer,
+            } if self.is(id) => match answer {
+                Ok(Answer::Done(renewal)) => {
+                    let known = self.hub.known(partition);
+                    self.hub.saw_token(partition, renewal.highest_token);
+                    if self.keeper(partition, |keeper| keeper.renewed(sent, now, &renewal, known)) == Some(true) {
+                        self.hub.recovered(partition);
+                    }
+                    self.share_lease();
+                    self.hub.events(now, partition, renewal.events);
+                }
+                Ok(Answer::NoSession) => self.lose_session(now, "it is gone from the store"),
+                Ok(Answer::NewGeneration(generation)) => {
+                    self.hub.saw_generation(partition, generation);
+                    self.lose_session(now, "the store lost data or was restarted");
+                }
+                Err(_) => {
+                    self.keeper(partition, |keeper| keeper.renewal_failed(now));
+                }
+            },
+            Done::Reaped {
+                id,
+                partition,
+                dead,
+                answer,
+            } if self.is(id) => {
+                let answer = self.unless_lost(now, partition, answer);
+                let reaped = answer.as_ref().map(|reply| &reply.reaped);
+                self.keeper(partition, |keeper| keeper.reaped(now, dead, reaped));
+                self.hub
+                    .settle(partition, answer.map(|reply| reply.unsettled).unwrap_or_default());
+            }
+            Done::RecoveryEnded { id, partition, answer } if self.is(id) => {
+                let answered = self.unless_lost(now, partition, answer).is_some();
+                if self.keeper(partition, |keeper| keeper.recovery_ended(now, answered)) == Some(true) {
+                    self.hub.recovered(partition);
+                }
+            }
+            Done::Listed { id, partition, answer } if self.is(id) => {
+                let (entries, next) = match answer {
+                    Ok((entries, next)) => (entries, Some(next)),
+                    Err(_) => (Vec::new(), None),
+                };
+                self.keeper(partition, |keeper| keeper.listed(now, next));
+                self.hub.listed(partition, entries);
+            }
+            // Of a session that was lost meanwhile.
+            Done::Executed { .. }
+            | Done::Renewed { .. }
+            | Done::Reaped { .. }
+            | Done::RecoveryEnded { .. }
+            | Done::Listed { .. } => {}
+        }
+        self.flush(now);
+    }
+
+    fn executed(&mut self, now: Now, partition: usize, answer: Result<Answer<BatchReply>, StoreError>) {
+        match answer {
+            Ok(Answer::Done(reply)) => self.hub.batch_done(now, partition, reply),
+            Ok(Answer::NoSession) => self.lose_session(now, "it is gone from the store"),
+            Ok(Answer::NewGeneration(generation)) => {
+                self.hub.saw_generation(partition, generation);
+                self.lose_session(now, "the store lost data or was restarted");
+            }
+            Err(StoreError::Full(problem)) => {
+                tracing::warn!(problem, "the store is full");
+                self.hub.batch_full(now, partition);
+            }
+            // The calls repeat themselves until an answer comes; this one was given up with its session.
+            Err(StoreError::Unavailable(_) | StoreError::Unfit(_)) => {}
+        }
+    }
+
+    /// The answer, unless there is none, or it says that the session is lost.
+    fn unless_lost<T>(&mut self, now: Now, partition: usize, answer: Result<Answer<T>, StoreError>) -> Option<T> {
+        match answer {
+            Ok(Answer::Done(done)) => Some(done),
+            Ok(Answer::NoSession) => {
+                self.lose_session(now, "it is gone from the store");
+                None
+            }
+            Ok(Answer::NewGeneration(generation)) => {
+                self.hub.saw_generation(partition, generation);
+                self.lose_session(now, "the store lost data or was restarted");
+                None
+            }
+            Err(_) => None,
+        }
+    }
+
+    fn opened(&mut self, now: Now, id: SessionId, answers: Result<Vec<(Now, Opened)>, StoreError>) {
+        if !matches!(self.phase, Phase::Opening(opening) if opening == id) {
+            return;
+        }
+        let answers = match answers {
+            Ok(answers) => answers,
+            Err(error) => {
+                tracing::warn!(%error, "no session in the store yet");
+                if let Some(first) = self.first.take() {
+                    let _ = first.send(match error {
+                        StoreError::Unfit(problem) => Err(StartError::Unfit(problem)),
+                        StoreError::Unavailable(_) | StoreError::Full(_) => Ok(()),
+                    });
+                }
+                self.open();
+                return;
+            }
+        };
+        tracing::info!(session = %id, "session opened in the store");
+        self.calls.opened();
+        let opened: Vec<Opened> = answers.iter().map(|(_, opened)| *opened).collect();
+        self.hub.session_opened(&opened);
+        let keepers = answers
+            .iter()
+            .map(|(sent, opened)| Keeper::opened(&self.durations, id, *sent, now, opened.generation));
+        self.phase = Phase::Open {
+            id,
+            keepers: keepers.collect(),
+        };
+        self.share_lease();
+        for partition in 0..self.partitions {
+            let hints = self.calls.hints(partition, id);
+            self.hints.insert(partition, ReceiverStream::new(hints));
+        }
+        if let Some(first) = self.first.take() {
+            let _ = first.send(Ok(()));
+        }
+    }
+
+    /// The lease of the whole relay is the shortest of its partitions'.
+    fn share_lease(&mut self) {
+        if let Phase::Open { keepers, .. } = &self.phase
+            && let Some(until) = keepers.iter().map(Keeper::lease_until).min()
+        {
+            self.hub.lease(until);
+        }
+    }
+
+    /// The session is over: all clients are told, the old session is ended in the store, and a new one is asked for.
+    fn lose_session(&mut self, now: Now, why: &str) {
+        let Phase::Open { id, .. } = self.phase else { return };
+        tracing::error!(session = %id, why, "session lost: every lock of this relay ends");
+        self.hub.session_lost(now);
+        self.flush(now);
+        self.calls.drop_session();
+        self.hints.clear();
+        // Nobody believes in its locks any more: what was promised was within the lease, or is covered by the recovery of a
+        // new generation.
+        self.calls.close_old(id, self.partitions);
+        self.open();
+    }
+
+    fn is(&self, session: SessionId) -> bool {
+        matches!(self.phase, Phase::Open { id, .. } if id == session)
+    }
+
+    fn keeper<T>(&mut self, partition: usize, f: impl FnOnce(&mut Keeper) -> T) -> Option<T> {
+        match &mut self.phase {
+            Phase::Open { keepers, .. } => keepers.get_mut(partition).map(f),
+            Phase::Unopened | Phase::Opening(_) => None,
+        }
+    }
+
+    /// Does what time, the keepers and the hub ask for. Returns whether the relay is done.
+    fn step(&mut self) -> bool {
+        let now = self.clock.now();
+        if let Some(until) = self.lease()
+            && now.believer >= until
+        {
+            self.lose_session(now, "its lease ran out before it could be renewed");
+        }
+        self.hub.tick(now);
+        self.flush(now);
+        if let Phase::Open { id, keepers } = &mut self.phase {
+            for (partition, keeper) in keepers.iter_mut().enumerate() {
+                while let Some(due) = keeper.due(now, self.hub.has_waiters(partition)) {
+                    if due == Due::Renew {
+                        self.hub.begin_count(partition);
+                    }
+                    self.calls.due(due, partition, self.hub.caller(partition, *id));
+                }
+                if let Some(batch) = self.hub.next_batch(partition) {
+                    self.calls.execute(partition, self.hub.caller(partition, *id), batch);
+                }
+            }
+        }
+        let ready = self.drain.is_none() && matches!(self.phase, Phase::Open { .. });
+        self.ready
+            .send_if_modified(|was| std::mem::replace(was, ready) != ready);
+        match &self.drain {
+            Some(drain) => self.hub.is_drained() || now.taker >= drain.until,
+            None => false,
+        }
+    }
+
+    fn lease(&self) -> Option<Millis> {
+        match &self.phase {
+            Phase::Open { keepers, .. } => keepers.iter().map(Keeper::lease_until).min(),
+            Phase::Unopened | Phase::Opening(_) => None,
+        }
+    }
+
+    /// How long nothing is due.
+    fn wake(&self) -> Duration {
+        let now = self.clock.now();
+        let mut wait = self
+            .hub
+            .deadline()
+            .map_or(Millis::MAX, |at| at.saturating_sub(now.taker));
+        if let Phase::Open { keepers, .. } = &self.phase {
+            for (partition, keeper) in keepers.iter().enumerate() {
+                if let Some(at) = keeper.deadline(self.hub.has_waiters(partition)) {
+                    wait = wait.min(at.saturating_sub(now.taker));
+                }
+                wait = wait.min(keeper.lease_until().saturating_sub(now.believer));
+            }
+        }
+        if let Some(drain) = &self.drain {
+            wait = wait.min(drain.until.saturating_sub(now.taker));
+        }
+        // An hour at most: timers have a greatest duration. At least a millisecond: clocks are read in whole ones.
+        Duration::from_millis(wait.clamp(1, 3_600_000))
+    }
+
+    /// Carries out what the hub says.
+    fn flush(&mut self, now: Now) {
+        while let Some(output) = self.hub.output() {
+            match output {
+                Output::Send(conn, message) => {
+                    let Some(outlet) = self.outlets.get(&conn) else {
+                        continue;
+                    };
+                    match outlet.outbox.try_send(Outgoing::Message(message)) {
+                        // Closed: the connection's end is on its way.
+                        Ok(()) | Err(TrySendError::Closed(_)) => {}
+                        Err(TrySendError::Full(_)) => self.hub.too_slow(now, conn),
+                    }
+                }
+                Output::Close(conn, code, reason) => {
+                    if let Some(outlet) = self.outlets.remove(&conn) {
+                        outlet.closing.send(Outgoing::Close(code, reason.to_owned()));
+                    }
+                }
+                Output::Cut(conn, code, reason) => {
+                    if let Some(outlet) = self.outlets.remove(&conn) {
+                        outlet.closing.send(Outgoing::Close(code, reason.to_owned()));
+                        outlet.cut.cancel();
+                    }
+                }
+                Output::Renew(partition) => self.renew_soon(partition),
+            }
+        }
+    }
+
+    /// Takes the session out of the store, and says how it went.
+    async fn finish(mut self) {
+        let _ = self.ready.send(false);
+        let Some(drain) = self.drain.take() else { return };
+        let clean = self.hub.is_drained();
+        let id = match self.phase {
+            Phase::Open { id, .. } | Phase::Opening(id) => Some(id),
+            Phase::Unopened => None,
+        };
+        self.calls.drop_session();
+        let drained = match id {
+            // With a lock that somebody may still believe in, the session is left to run out.
+            _ if !clean => Drained::Left,
+            Some(id) => self.calls.close_now(id, self.partitions).await,
+            None => Drained::Clean,
+        };
+        for done in drain.done {
+            let _ = done.send(drained);
+        }
     }
 }
