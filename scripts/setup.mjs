@@ -140,7 +140,7 @@ export async function setup(purpose = "all") {
     }
     const left = need.missing();
     if (left) stillMissing.push({ need, missing: left });
-    else console.log(dim(`set-up: ${need.name} is there after ${duration(begin)}`));
+    else console.log(dim(`set-up: ${need.name}: there after ${duration(begin)}`));
     installed += 1;
   }
   if (stillMissing.length) {
