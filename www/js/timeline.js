@@ -17,6 +17,7 @@ export class Timeline {
     const lanes = [...run.lanes.values()];
     this.elements.empty.hidden = lanes.length > 0;
     this.elements.axis.hidden = lanes.length === 0;
+    this.elements.lanes.dataset.many = lanes.length > 30;
     const open = new Set(run.open(now));
     const from = lanes[0]?.came ?? now;
     const last = lanes.reduce((latest, lane) => Math.max(latest, open.has(lane) ? now : (lane.ended ?? lane.granted ?? lane.came)), from);
@@ -101,7 +102,7 @@ function drawLane(row, lane, run, { from, span, now }) {
     setText(row.token, `…${String(lane.fencingToken).slice(-3)}`);
     row.token.title = `Fencing token ${lane.fencingToken}`;
   } else if (lane.wrote !== undefined) {
-    setText(row.token, `${lane.read} → ${lane.wrote}`);
+    setText(row.token, `${lane.read}→${lane.wrote}`);
     row.token.title = `Read ${lane.read}, wrote ${lane.wrote}`;
   }
   setText(row.state, words(lane, run));

@@ -2,6 +2,9 @@
 // What only Chromium can do (media emulation, a phone's size) goes through its DevTools and is named `devTools`.
 
 import { readFileSync, readdirSync } from "node:fs";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { Builder, By, until } from "selenium-webdriver";
 import chrome from "selenium-webdriver/chrome.js";
 import { chromedriver, chromium } from "../../../scripts/setup.mjs";
@@ -21,9 +24,14 @@ export async function openBrowser(t, url) {
   options.setChromeBinaryPath(chromium());
   options.addArguments(...QUIET, ...AWAKE, "--disable-component-update", "--disable-sync", "--hide-scrollbars", "--window-size=1280,960");
   options.setLoggingPrefs({ browser: "ALL" });
-  const service = new chrome.ServiceBuilder(chromedriver());
+  // What the browser leaves behind when it is killed goes with this folder.
+  const temporary = await mkdtemp(join(tmpdir(), "lockrelay-browser-"));
+  const service = new chrome.ServiceBuilder(chromedriver()).setEnvironment({ ...process.env, TMPDIR: temporary });
   const driver = await new Builder().forBrowser("chrome").setChromeOptions(options).setChromeService(service).build();
-  t.after(() => driver.quit().catch(() => {}));
+  t.after(async () => {
+    await driver.quit().catch(() => {});
+    await rm(temporary, { recursive: true, force: true, maxRetries: 5 });
+  });
   await driver.manage().setTimeouts({ script: 180_000, pageLoad: 30_000 });
   if (url) await driver.get(url);
   return driver;
