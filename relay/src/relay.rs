@@ -151,7 +151,9 @@ impl RelayBuilder {
     /// Outside of a Tokio runtime.
     pub async fn build(self) -> Result<Relay, StartError> {
         let metrics = Metrics::new();
-        let store = self.store.ok_or_else(|| StartError::Unfit("give it a store".to_owned()))?;
+        let store = self
+            .store
+            .ok_or_else(|| StartError::Unfit("give it a store".to_owned()))?;
         let sessions = Sessions::start(store, self.durations.clone(), metrics.clone()).await?;
         let shared = Arc::new(Shared {
             sessions,

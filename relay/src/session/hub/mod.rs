@@ -37,6 +37,9 @@ mod entry;
 mod time;
 mod timers;
 
+#[cfg(test)]
+mod tests;
+
 use super::clock::{Millis, Now};
 use super::handle::{Command, End};
 use crate::defaults::Durations;
