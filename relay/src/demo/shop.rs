@@ -66,8 +66,6 @@ impl Shop {
     }
 
     pub(super) async fn timeline(&self, mut fields: Map<String, Value>) -> Result<(), ScratchError> {
-        fields.remove("id");
-        fields.remove("at");
         fields.insert("run".to_owned(), self.run().await?.into());
         fields.insert("type".to_owned(), "timeline".into());
         self.scratch.append(&Value::Object(fields).to_string()).await

@@ -113,17 +113,11 @@ async fn part(shared: &Shared, frames: &mut Frames, connection: Option<Connectio
         }
         Farewell::TcpEnded => End::TcpEnded,
         Farewell::Cut => End::RelayClosed,
-        Farewell::Close(code, reason) => {
-            // A client with locks is told by this frame that they are lost. Until it answers, or until F, it may not know.
-            let patience = connection
-                .as_ref()
-                .map_or(CLOSE_ANSWER, |_| Duration::from_millis(shared.durations.silence_millis));
-            tokio::select! {
-                closed = close(frames, code, &reason, connection.as_ref()) => closed,
-                () = sleep(patience) => End::RelayClosed,
-                () = shared.sessions.ended() => End::RelayClosed,
-            }
-        }
+        Farewell::Close(code, reason) => match frames.close(code, &reason).await {
+            Ok(()) => answer_to_close(shared, frames, connection.as_ref()).await,
+            Err(Farewell::TcpEnded) => End::TcpEnded,
+            Err(_) => End::RelayClosed,
+        },
         Farewell::CloseUnread(code, reason) => {
             // The client's bytes lie unread in the kernel. Hanging up now would reset the connection, and the reset may
             // overtake the close frame; so the client gets its time to read that first.
@@ -138,12 +132,18 @@ async fn part(shared: &Shared, frames: &mut Frames, connection: Option<Connectio
     }
 }
 
-/// Sends the relay's close frame, and waits for what tells that the client knows.
-async fn close(frames: &mut Frames, code: CloseCode, reason: &str, connection: Option<&Connection>) -> End {
-    match frames.close(code, reason).await {
-        Ok(()) => until_closed(frames, connection).await,
-        Err(Farewell::TcpEnded) => End::TcpEnded,
-        Err(_) => End::RelayClosed,
+/// Waits for what tells that the client knows of the relay's close frame.
+async fn answer_to_close(shared: &Shared, frames: &mut Frames, connection: Option<&Connection>) -> End {
+    // A client with locks is told by that frame that they are lost. Until it answers, or until F, it may not know.
+    let patience = match connection {
+        Some(_) => Duration::from_millis(shared.durations.silence_millis),
+        None => CLOSE_ANSWER,
+    };
+    let closed = until_closed(frames, connection);
+    tokio::select! {
+        closed = timeout(patience, closed) => closed.unwrap_or(End::RelayClosed),
+        // Nobody asks any more.
+        () = shared.sessions.ended() => End::RelayClosed,
     }
 }
 

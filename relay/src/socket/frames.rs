@@ -51,7 +51,6 @@ impl Frames {
         match self.socket.next().await {
             Some(Ok(Message::Text(text))) => Ok(Incoming::Text(text)),
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(Incoming::Alive),
-            Some(Ok(Message::Binary(b))) if b.len() < 9 => Ok(Incoming::Alive),
             Some(Ok(Message::Binary(_))) => {
                 let reason = "a binary frame; messages are text".to_owned();
                 Err(Farewell::Close(CloseCode::NotText, reason))
