@@ -7,6 +7,7 @@ use crate::routes;
 use crate::rules::{Authorizer, BadGlob, Rule, RuleList};
 use crate::session::{Drained, Sessions, StartError};
 use crate::store::LockStore;
+use crate::store::memory::MemoryStore;
 use axum::Router;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -151,9 +152,7 @@ impl RelayBuilder {
     /// Outside of a Tokio runtime.
     pub async fn build(self) -> Result<Relay, StartError> {
         let metrics = Metrics::new();
-        let store = self
-            .store
-            .ok_or_else(|| StartError::Unfit("give it a store".to_owned()))?;
+        let store = self.store.unwrap_or_else(|| Arc::new(MemoryStore::new()));
         let sessions = Sessions::start(store, self.durations.clone(), metrics.clone()).await?;
         let shared = Arc::new(Shared {
             sessions,

@@ -310,6 +310,11 @@ impl Driver {
                 tracing::warn!(problem, "the store is full");
                 self.hub.batch_full(now, partition);
             }
+            // Numbers or slots are out of step with the store's: a new session begins at one.
+            Err(StoreError::Refused(problem)) => {
+                tracing::error!(problem, "the store refused a batch");
+                self.lose_session(now, "the store refused a batch of it");
+            }
             // The calls repeat themselves until an answer comes; this one was given up with its session.
             Err(StoreError::Unavailable(_) | StoreError::Unfit(_)) => {}
         }
@@ -343,7 +348,7 @@ impl Driver {
                 if let Some(first) = self.first.take() {
                     let _ = first.send(match error {
                         StoreError::Unfit(problem) => Err(StartError::Unfit(problem)),
-                        StoreError::Unavailable(_) | StoreError::Full(_) => Ok(()),
+                        StoreError::Unavailable(_) | StoreError::Full(_) | StoreError::Refused(_) => Ok(()),
                     });
                 }
                 self.open();

@@ -31,7 +31,7 @@
 //! [`Hint`]s carry them sooner, and may be lost, late or doubled.
 //!
 //! **Batches.** A batch is applied as a whole and in order. One with the sequence number of the session's last one is a
-//! repetition: it changes nothing and gets the same outcomes.
+//! repetition: it changes nothing and gets the same outcomes. An older one is a copy that was late on its way: it is refused.
 //!
 //! **Bounds.** No call touches more than [`BOUND`] entries. What a bound cut short is named in [`BatchReply::unsettled`]
 //! and goes on with [`Op::Settle`].
@@ -161,7 +161,8 @@ pub enum Op {
 /// A new entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// Where to put it: a slot that the caller has nothing in.
+    /// Where to put it: a slot that the caller has nothing in. If the very same entry is there already, the answer is its
+    /// present state (then [`Outcome::Queued::ahead`] is an upper bound), and nothing changes.
     pub slot: Slot,
     /// Its id, new.
     pub lock_id: LockId,
@@ -184,6 +185,9 @@ pub enum Admission {
     IfAvailable,
     /// Put it at the head of the queue and tell every holder's relay, by an [`EventKind::Stolen`], to free its lock.
     /// Exclusive requests only. The mutex changes hands when the last of them is removed, as always.
+    ///
+    /// Told are those who hold when the request comes and were not told by an earlier theft, the longest holder first.
+    /// Whoever is granted afterwards is told by the next theft only, though the thief may still wait.
     Steal,
 }
 
@@ -202,6 +206,9 @@ pub enum Outcome {
     },
     /// `Acquire` with [`Admission::IfAvailable`]: not granted, and nothing is kept of it.
     Unavailable,
+    /// `Acquire` that no relay should send: into a slot that has another entry, or a shared one that steals. Nothing was
+    /// done.
+    Refused,
     /// `Remove`: it held, and is gone.
     Released,
     /// `Remove`: it waited, and is gone.
@@ -355,6 +362,10 @@ pub enum StoreError {
     /// The store is not fit for use as it is configured; the message says what to change.
     #[error("{0}")]
     Unfit(String),
+    /// The call breaks a rule of [`LockStore`], for example by a batch older than the session's last one or longer than
+    /// [`BOUND`]. Nothing was done, and sending it again is no use.
+    #[error("the store refuses the call: {0}")]
+    Refused(String),
 }
 
 /// Where locks live. See the [module documentation](self) for the rules.
@@ -370,7 +381,8 @@ pub trait LockStore: Send + Sync + 'static {
     /// (0 at first).
     ///
     /// # Errors
-    /// [`StoreError::Unfit`] if the store refuses to be used as it is configured, else [`StoreError::Unavailable`].
+    /// [`StoreError::Unfit`] if the store refuses to be used as it is configured, [`StoreError::Refused`] if the session is
+    /// being reaped or closed, else [`StoreError::Unavailable`].
     async fn open(
         &self,
         partition: Partition,
@@ -397,7 +409,8 @@ pub trait LockStore: Send + Sync + 'static {
     async fn renew(&self, partition: Partition, caller: &Caller) -> Result<Answer<Renewal>, StoreError>;
 
     /// Ends another session, if its counter still is `counter`: marks it dead, frees its entries, hands their mutexes on,
-    /// and deletes it last. Call again while it answers [`Reaped::More`].
+    /// and deletes it last. Entries are freed in the order of their slots. Call again while it answers [`Reaped::More`];
+    /// any relay may go on where another stopped.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`]: it may have been done or not; sending it again is safe.
@@ -433,7 +446,8 @@ pub trait LockStore: Send + Sync + 'static {
         from: Slot,
     ) -> Result<(Vec<Entry>, Option<Slot>), StoreError>;
 
-    /// News for the session, from now on. Ends when the receiver is dropped. A store may drop hints that the receiver has
-    /// no room for.
+    /// News for the session, from now on: of what others do, for its own batches tell it themselves. The first is a
+    /// [`Hint::Renew`], once the subscription stands. Ends when the receiver is dropped. A store may drop hints that the
+    /// receiver has no room for.
     fn hints(&self, partition: Partition, session: SessionId) -> mpsc::Receiver<Hint>;
 }

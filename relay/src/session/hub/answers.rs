@@ -202,7 +202,7 @@ impl Hub {
                 self.send(conn, ServerMessage::Unavailable { request_id });
             }
             // No outcome of an acquire: whatever the store has of it is to go.
-            Outcome::Released | Outcome::Cancelled | Outcome::NotHeld | Outcome::Settled => {
+            Outcome::Refused | Outcome::Released | Outcome::Cancelled | Outcome::NotHeld | Outcome::Settled => {
                 self.fail(key, "the store answered nonsense");
                 self.remove(now, key, Owed::default());
             }
