@@ -1,0 +1,12 @@
+//! The relay from outside: real sockets against its router, and the binary itself.
+//!
+//! No test sleeps: each awaits messages, and what would wait forever fails by a time limit.
+
+mod cli;
+mod demo;
+mod embed;
+mod ends;
+mod flows;
+mod http;
+mod isolation;
+mod support;
