@@ -24,6 +24,9 @@ use tokio_util::sync::CancellationToken;
 
 mod calls;
 
+#[cfg(test)]
+mod tests;
+
 /// What reaches the driver from [`super::handle`].
 #[derive(Debug)]
 pub(super) enum Envelope {
@@ -220,11 +223,7 @@ impl Driver {
     }
 
     fn renew_soon(&mut self, partition: usize) {
-        if let Phase::Open { keepers, .. } = &mut self.phase
-            && let Some(keeper) = keepers.get_mut(partition)
-        {
-            keeper.renew_soon();
-        }
+        self.keeper(partition, Keeper::renew_soon);
     }
 
     /// A store call has ended.
@@ -497,6 +496,9 @@ impl Driver {
                     }
                 }
                 Output::Renew(partition) => self.renew_soon(partition),
+                Output::List(partition) => {
+                    self.keeper(partition, Keeper::list_soon);
+                }
             }
         }
     }

@@ -124,6 +124,11 @@ impl Keeper {
         self.renew_now = true;
     }
 
+    /// List the session's entries: the store has one that the relay does not know.
+    pub(super) fn list_soon(&mut self) {
+        self.list_from.get_or_insert(Slot(0));
+    }
+
     fn next_renewal(&self, waiters: bool) -> Millis {
         let every = if waiters { self.pull_every } else { self.renew_every };
         let regular = self.renewed_at.saturating_add(every);
@@ -195,9 +200,9 @@ impl Keeper {
         } else {
             0
         };
-        if self.mismatches >= 2 && self.list_from.is_none() {
+        if self.mismatches >= 2 {
             self.mismatches = 0;
-            self.list_from = Some(Slot(0));
+            self.list_soon();
         }
         if renewal.recovering {
             self.recovering.get_or_insert(now.taker);

@@ -17,4 +17,7 @@ pub mod handle;
 mod hub;
 mod keeper;
 
+#[cfg(test)]
+mod simulation;
+
 pub use handle::{Command, Connection, Drained, End, Outgoing, Refused, Sessions, StartError};

@@ -1,8 +1,8 @@
 //! What comes from the store: outcomes of batches, events, recovery, orphans, and the loss of the session.
 
 use super::{
-    Admission, Batch, Caller, CloseCode, ConnKey, Desk, EntryKey, ErrorCode, Generation, Hub, LockId, MutexName, Now,
-    Op, Opened, Output, Owed, Partition, Place, ReleaseReason, Request, ServerMessage, SessionId, Stage, Timer, Todo,
+    Admission, Batch, Caller, CloseCode, ConnKey, EntryKey, ErrorCode, Generation, Hub, MutexName, Now, Op, Opened,
+    Output, Owed, Partition, Place, ReleaseReason, Request, ServerMessage, SessionId, Stage, Timer, Todo,
 };
 use crate::session::clock::Millis;
 use crate::store::{BOUND, BatchReply, Event, EventKind, Outcome};
@@ -201,8 +201,21 @@ impl Hub {
                 self.finish(now, key, Owed::default(), false);
                 self.send(conn, ServerMessage::Unavailable { request_id });
             }
+            // Something that the hub does not know is in the slot: it stays taken until a list shows what.
+            Outcome::Refused => {
+                let slot = match &entry.place {
+                    Place::Sent { slot, .. } => Some(*slot),
+                    Place::Unsent(_) => None,
+                };
+                self.fail(key, "a place in the store is taken");
+                self.finish(now, key, Owed::default(), false);
+                if let Some(slot) = slot {
+                    self.desks[partition].distrust(slot);
+                }
+                self.outputs.push_back(Output::List(partition));
+            }
             // No outcome of an acquire: whatever the store has of it is to go.
-            Outcome::Refused | Outcome::Released | Outcome::Cancelled | Outcome::NotHeld | Outcome::Settled => {
+            Outcome::Released | Outcome::Cancelled | Outcome::NotHeld | Outcome::Settled => {
                 self.fail(key, "the store answered nonsense");
                 self.remove(now, key, Owed::default());
             }
@@ -314,14 +327,9 @@ impl Hub {
         for listed in entries {
             let known = self.desks[partition].occupant(listed.slot);
             if known.is_none() || self.locks.get(&listed.lock_id) != known.as_ref() {
-                self.evict(partition, listed.slot, listed.lock_id);
+                self.desks[partition].evict(listed.slot, listed.lock_id);
             }
         }
-    }
-
-    fn evict(&mut self, partition: usize, slot: crate::store::Slot, lock_id: LockId) {
-        let desk: &mut Desk = &mut self.desks[partition];
-        desk.evict(slot, lock_id);
     }
 
     /// Which partition this is to the store.

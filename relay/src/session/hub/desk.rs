@@ -35,6 +35,8 @@ pub(super) struct Desk {
 enum Occupant {
     Nobody,
     Entry(EntryKey),
+    /// An entry that the store has and the hub does not know.
+    Unknown,
     /// An entry that the store has and the hub does not know, on its way out.
     Orphan(LockId),
 }
@@ -191,11 +193,23 @@ impl Desk {
             let index = self.grow();
             self.free.push(Reverse(index));
         }
-        if self.slots.get(slot.0 as usize) == Some(&Occupant::Nobody) {
-            self.free.retain(|Reverse(index)| *index != slot.0);
-            self.put(slot.0, Occupant::Orphan(lock_id.clone()));
+        match self.slots.get_mut(slot.0 as usize) {
+            Some(Occupant::Nobody) => {
+                self.free.retain(|Reverse(index)| *index != slot.0);
+                self.put(slot.0, Occupant::Orphan(lock_id.clone()));
+            }
+            Some(occupant @ Occupant::Unknown) => *occupant = Occupant::Orphan(lock_id.clone()),
+            _ => {}
         }
         self.push(Todo::RemoveOrphan { slot, lock_id });
+    }
+
+    /// The store has something else in a slot that was free here: it is not used before that is gone.
+    pub(super) fn distrust(&mut self, slot: Slot) {
+        if self.slots.get(slot.0 as usize) == Some(&Occupant::Nobody) {
+            self.free.retain(|Reverse(index)| *index != slot.0);
+            self.put(slot.0, Occupant::Unknown);
+        }
     }
 
     /// An orphan is gone.

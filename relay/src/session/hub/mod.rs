@@ -47,7 +47,9 @@ use crate::metrics::Metrics;
 use crate::store::{Admission, Batch, Caller, Generation, Op, Opened, Partition, Request, SessionId};
 use desk::{Desk, Todo, partition_of};
 use entry::{Entry, EntryKey, Owed, Place, Stage};
-use lockrelay_protocol::{Acquire, CloseCode, ErrorCode, LockId, MutexName, ReleaseReason, RequestId, ServerMessage};
+use lockrelay_protocol::{
+    Acquire, CloseCode, ErrorCode, LockId, Mode, MutexName, ReleaseReason, RequestId, ServerMessage,
+};
 use std::collections::{HashMap, VecDeque};
 use timers::{Timer, Timers};
 
@@ -66,6 +68,8 @@ pub(super) enum Output {
     Cut(ConnKey, CloseCode, &'static str),
     /// An event was missed: renew the session in this partition now.
     Renew(usize),
+    /// The store has an entry in this partition that the hub does not know: list them.
+    List(usize),
 }
 
 #[derive(Debug)]
@@ -184,6 +188,20 @@ impl Hub {
         };
         if let Some(&key) = state.requests.get(&request_id) {
             self.repeated(now, conn, key, &acquire);
+            return;
+        }
+        if acquire.steal && acquire.mode == Mode::Shared {
+            let message = "only an exclusive lock can be stolen".to_owned();
+            self.send(
+                conn,
+                ServerMessage::Error {
+                    code: ErrorCode::InvalidArgument,
+                    message,
+                    request_id: Some(request_id),
+                    lock_id: None,
+                    retry_after_millis: None,
+                },
+            );
             return;
         }
         self.next_entry += 1;

@@ -202,6 +202,7 @@ fn short(output: Output) -> String {
         Output::Close(ConnKey(conn), code, _) => format!("{conn}: close {}", code.as_u16()),
         Output::Cut(ConnKey(conn), code, _) => format!("{conn}: cut {}", code.as_u16()),
         Output::Renew(partition) => format!("renew {partition}"),
+        Output::List(partition) => format!("list {partition}"),
     }
 }
 

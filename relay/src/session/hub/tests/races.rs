@@ -78,10 +78,14 @@ fn a_theft_that_overtakes_the_grant_is_told_after_it() {
 #[test]
 fn an_event_twice_is_dealt_with_once() {
     let mut rig = Rig::waiting(ask("1", "m"));
+    let theft = event(2, 0, "L1", EventKind::Stolen);
+    rig.events(vec![grant_event(1, 0, "L1"), theft.clone()]);
+    assert_eq!(rig.said().len(), 2);
     rig.events(vec![grant_event(1, 0, "L1")]);
-    rig.events(vec![grant_event(1, 0, "L1")]);
-    assert_eq!(rig.said().len(), 1);
-    assert_eq!(rig.hub.caller(0, SessionId::from_bytes([0; 16])).acknowledged, 1);
+    rig.events(vec![grant_event(1, 0, "L1"), theft]);
+    assert_eq!(rig.said(), [""; 0]);
+    let acknowledged = rig.hub.caller(0, SessionId::from_bytes([0; 16])).acknowledged;
+    assert_eq!(acknowledged, 2, "what was acknowledged stays so");
 }
 
 #[test]
@@ -336,6 +340,42 @@ fn entries_that_no_connection_knows_are_removed_and_their_slots_kept_until_then(
     rig.acquire(B, ask("2", "o"));
     assert_eq!(rig.sent(), ["acquire o at 1 as L3"]);
     assert!(rig.metric("lockrelay_locks_held 2"));
+}
+
+#[test]
+fn a_place_that_the_store_finds_taken_is_not_tried_again_before_a_list_has_shown_by_what() {
+    let mut rig = Rig::new();
+    rig.acquire(A, ask("1", "m"));
+    rig.sent();
+    rig.reply(&[Outcome::Refused]);
+    assert_eq!(rig.said(), ["1: error STORE_UNAVAILABLE 1", "list 0"]);
+    rig.acquire(A, ask("1", "m"));
+    assert_eq!(rig.sent(), ["acquire m at 1 as L2"]);
+    let stray = crate::store::Entry {
+        slot: Slot(0),
+        lock_id: lock("stray"),
+        mutex: MutexName::new("m").unwrap(),
+        mode: Mode::Exclusive,
+        token: None,
+        metadata: None,
+    };
+    rig.hub.listed(0, vec![stray]);
+    rig.reply(&[Queued { ahead: 0 }]);
+    assert_eq!(rig.sent(), ["remove stray at 0"]);
+    rig.reply(&[Released]);
+    rig.acquire(A, ask("2", "n"));
+    assert_eq!(rig.sent(), ["acquire n at 0 as L3"]);
+}
+
+#[test]
+fn a_shared_lock_cannot_steal() {
+    let mut rig = Rig::new();
+    let mut acquire = ask("1", "m");
+    acquire.mode = Mode::Shared;
+    acquire.steal = true;
+    rig.acquire(A, acquire);
+    assert_eq!(rig.said(), ["1: error INVALID_ARGUMENT 1"]);
+    assert_eq!(rig.sent(), [""; 0]);
 }
 
 #[test]
