@@ -152,6 +152,7 @@ pub fn server() -> Vec<Golden<ServerMessage>> {
             ServerMessage::Welcome {
                 connection_id: ConnectionId::new("c-1f0a").expect("a golden id is valid"),
                 agent: "lockrelay/0.1.0".into(),
+                lease_millis: 10_000,
             }
         ),
         golden!(

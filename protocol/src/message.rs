@@ -142,6 +142,9 @@ pub enum ServerMessage {
         connection_id: ConnectionId,
         /// Name and version of the relay software.
         agent: String,
+        /// The client lease, in milliseconds: the greatest `validMillis`, and how long the relay may be silent towards a
+        /// client that holds or waits before that client takes the connection for dead.
+        lease_millis: u64,
     },
     /// The request waits in the queue.
     Queued {

@@ -199,6 +199,7 @@ impl Talk<'_> {
         let welcome = ServerMessage::Welcome {
             connection_id: self.connection.id().clone(),
             agent: AGENT.to_owned(),
+            lease_millis: self.shared.durations.client_lease_millis,
         };
         self.answer(welcome).await?;
         loop {
