@@ -125,11 +125,14 @@ async fn the_command_line_goes_before_variables_and_variables_before_the_file() 
     assert!(json(&logs), "the file's again: {logs}");
 }
 
+/// Arguments, variables, and how the error begins.
+type Case<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], &'a str);
+
 #[tokio::test]
 async fn a_wrong_configuration_ends_with_code_2_and_one_line() {
     let file = File::new("wrong", "demo = true\nlisten = 1");
     let place = format!("{}:2: listen is of type integer", file.path());
-    let cases: &[(&[&str], &[(&str, &str)], &str)] = &[
+    let cases: &[Case] = &[
         (&["--config", file.path()], &[], &place),
         (
             &["--config", "/nowhere.toml"],
