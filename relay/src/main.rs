@@ -5,7 +5,7 @@
 
 use lockrelay::Relay;
 use lockrelay::config::{ArgsError, Config, LogFormat};
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
 use tokio::net::TcpListener;
@@ -41,6 +41,7 @@ fn failed(problem: &str) -> ExitCode {
 fn start_logs(config: &Config) {
     let logs = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_env_filter(EnvFilter::new(&config.log));
     match config.log_format {
         LogFormat::Text => logs.init(),
@@ -86,6 +87,10 @@ async fn build(config: &Config) -> Result<Relay, Box<dyn std::error::Error>> {
     let mut builder = Relay::builder()
         .rules(config.rules.clone())?
         .durations(config.durations.clone());
+    if let Some(redis) = &config.redis {
+        // Never in memory instead: relays that were meant to share their locks would each grant them.
+        return Err(format!("locks in Redis ({redis}) are not supported by this build").into());
+    }
     if let Some(www) = &config.www {
         builder = builder.www(www);
     }

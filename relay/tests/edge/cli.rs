@@ -99,6 +99,7 @@ async fn it_prints_its_real_port_and_stops_cleanly_with_clients_connected() {
         let (code, logs) = stopped;
         assert_eq!(code, Some(0), "{logs}");
         assert!(logs.contains("every lock is denied"), "{logs}");
+        assert!(!logs.contains('\u{1b}'), "colours are for terminals: {logs}");
     }
 }
 
