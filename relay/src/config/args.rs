@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// Gives web pages distributed locks, over a WebSocket, in Redis or in memory.
 ///
 /// Every option can also be given as a variable LOCKRELAY_NAME or in the file of --config; the command line goes before
-/// variables, variables before the file. Who may lock what is said in the file: without a [[rule]] that allows it,
+/// variables, variables before the file. Who may lock what is said in the file: without a rule that allows it,
 /// every lock is denied.
 #[derive(Debug, Parser)]
 #[command(name = "lockrelay", version)]
@@ -27,7 +27,7 @@ pub struct Args {
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     assume_first_start: Option<String>,
 
-    /// TOML file with options, [durations] and [[rule]]s
+    /// TOML file with options, durations and rules
     #[arg(long, value_name = "FILE", env = "LOCKRELAY_CONFIG")]
     config: Option<PathBuf>,
 
@@ -48,7 +48,7 @@ pub struct Args {
     #[arg(long, value_name = "FORMAT", env = "LOCKRELAY_LOG_FORMAT")]
     log_format: Option<String>,
 
-    /// Leases, heartbeats and limits in milliseconds, NAME=MILLISECONDS,.. (names as in the file's [durations])
+    /// Leases, heartbeats and limits in milliseconds, NAME=MILLISECONDS,.. (names as in the file)
     #[arg(
         long,
         value_name = "NAME=MILLISECONDS",

@@ -1,10 +1,11 @@
-//! The task of one connection.
+//! The task of one connection: hello, then messages both ways, until something ends it.
 
 use super::frames::{Farewell, Frames, Incoming, cut};
+use super::parting::part;
 use crate::Shared;
 use crate::defaults::OUTBOX_MESSAGES;
 use crate::rules::{Action, Ask, Decision};
-use crate::session::{Command, Connection, End, Outgoing};
+use crate::session::{Command, Connection, Outgoing};
 use axum::extract::ws::WebSocket;
 use futures_util::FutureExt as _;
 use lockrelay_protocol::{Acquire, ClientMessage, CloseCode, ErrorCode, ServerMessage};
@@ -13,7 +14,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until};
 use tracing::Instrument as _;
 
 /// After so many wrong messages in a row the peer is no client of ours, and answering it costs more than it is worth.
@@ -21,9 +22,6 @@ const MAX_CONSECUTIVE_ERRORS: u32 = 32;
 
 /// Longest text of an `error` message, in bytes: it may quote what the client sent, which may fill a frame.
 const MAX_ERROR_BYTES: usize = 1024;
-
-/// How long a client without locks has to answer the relay's close frame before its TCP connection is cut.
-const CLOSE_ANSWER: Duration = Duration::from_secs(2);
 
 /// What the relay calls itself in `welcome`.
 const AGENT: &str = concat!("lockrelay/", env!("CARGO_PKG_VERSION"));
@@ -97,79 +95,6 @@ async fn hello(frames: &mut Frames) -> Result<(u64, Option<String>), Farewell> {
             Err(error) => format!("the first message has to be a \"hello\": {error}"),
         };
         return Err(Farewell::Close(CloseCode::Protocol, reason));
-    }
-}
-
-/// Ends the connection, and tells the session layer whether the client knows.
-async fn part(shared: &Shared, frames: &mut Frames, connection: Option<Connection>, farewell: Farewell) {
-    let closed = match farewell {
-        Farewell::CloseFrame => {
-            if let Some(connection) = connection {
-                connection.end(End::CloseFrame);
-            }
-            // The answer to it is queued, and leaves with the next read. If the client does not hang up then, the relay does.
-            let _ = timeout(CLOSE_ANSWER, until_closed(frames, None)).await;
-            return;
-        }
-        Farewell::TcpEnded => End::TcpEnded,
-        Farewell::Cut => End::RelayClosed,
-        Farewell::Close(code, reason) => match frames.close(code, &reason).await {
-            Ok(()) => answer_to_close(shared, frames, connection.as_ref()).await,
-            Err(Farewell::TcpEnded) => End::TcpEnded,
-            Err(_) => End::RelayClosed,
-        },
-        Farewell::CloseUnread(code, reason) => {
-            // The client's bytes lie unread in the kernel. Hanging up now would reset the connection, and the reset may
-            // overtake the close frame; so the client gets its time to read that first.
-            if frames.close(code, &reason).await.is_ok() {
-                sleep(CLOSE_ANSWER).await;
-            }
-            End::RelayClosed
-        }
-    };
-    if let Some(connection) = connection {
-        connection.end(closed);
-    }
-}
-
-/// Waits for what tells that the client knows of the relay's close frame.
-async fn answer_to_close(shared: &Shared, frames: &mut Frames, connection: Option<&Connection>) -> End {
-    // A client with locks is told by that frame that they are lost. Until it answers, or until F, it may not know.
-    let patience = match connection {
-        Some(_) => Duration::from_millis(shared.durations.silence_millis),
-        None => CLOSE_ANSWER,
-    };
-    let closed = until_closed(frames, connection);
-    tokio::select! {
-        closed = timeout(patience, closed) => closed.unwrap_or(End::RelayClosed),
-        // Nobody asks any more.
-        () = shared.sessions.ended() => End::RelayClosed,
-    }
-}
-
-/// Reads on until the client's close frame or the end of TCP. What it said before it knew still counts, except that it gets
-/// no more locks.
-async fn until_closed(frames: &mut Frames, connection: Option<&Connection>) -> End {
-    loop {
-        let text = match frames.read().await {
-            Ok(Incoming::Text(text)) => text,
-            Ok(Incoming::Alive) | Err(Farewell::Close(..)) => continue,
-            Err(Farewell::CloseFrame) => return End::CloseFrame,
-            Err(Farewell::TcpEnded) => return End::TcpEnded,
-            Err(Farewell::CloseUnread(..) | Farewell::Cut) => return End::RelayClosed,
-        };
-        let (Some(connection), Ok(message)) = (connection, ClientMessage::from_json(&text)) else {
-            continue;
-        };
-        let command = match message {
-            ClientMessage::Cancel { t, request_id } => Command::Cancel { t, request_id },
-            ClientMessage::Release { t, lock_id } => Command::Release { t, lock_id },
-            ClientMessage::Hello { .. } => continue,
-            ClientMessage::Acquire { t, .. } | ClientMessage::Ack { t } | ClientMessage::Token { t, .. } => {
-                Command::Ack { t }
-            }
-        };
-        connection.send(command).await;
     }
 }
 

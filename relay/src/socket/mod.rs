@@ -7,11 +7,13 @@
 //! | file | what it holds |
 //! |---|---|
 //! | this one | the handshake, and what it refuses |
-//! | `connection.rs` | the task: hello, messages, and the end |
+//! | `connection.rs` | the task: hello, and messages both ways |
+//! | `parting.rs` | the end: who closes, and when the client knows |
 //! | `frames.rs` | reading and writing: one flush for all that is ready, stalls, what an error of the transport means |
 
 mod connection;
 mod frames;
+mod parting;
 
 use crate::Shared;
 use axum::extract::State;
