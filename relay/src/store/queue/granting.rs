@@ -48,6 +48,12 @@ impl Mutex {
         }
     }
 
+    /// Holders, robbed holders, waiters.
+    #[cfg(test)]
+    pub(super) fn chains(&self) -> [Chain; 3] {
+        [self.holders, self.robbed, self.waiters]
+    }
+
     fn is_idle(&self) -> bool {
         self.holders.is_empty() && self.robbed.is_empty() && self.waiters.is_empty()
     }
@@ -190,8 +196,12 @@ impl Machine {
 
     /// Those mutexes, of the ones that the bound cut short, that still have something to be done.
     pub(super) fn unsettled(&self, budget: Budget) -> Vec<MutexName> {
-        let still_open = |name: &MutexName| self.next_step(name).is_some();
-        budget.cut.into_iter().filter(still_open).collect()
+        budget.cut.into_iter().filter(|name| !self.is_settled(name)).collect()
+    }
+
+    /// Whether nothing is left to be done at a mutex until somebody calls.
+    pub(super) fn is_settled(&self, name: &MutexName) -> bool {
+        self.next_step(name).is_none()
     }
 
     fn next_step(&self, name: &MutexName) -> Option<Step> {
