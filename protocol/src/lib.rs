@@ -10,7 +10,7 @@
 //! | [`name`] | names and ids as types: validated once, never confused |
 //! | [`limits`] | how long, how large, how many |
 //! | [`code`] | error codes, close codes, release reasons |
-//! | [`golden`] (feature `golden`) | every message beside its frame, for the tests of every codec |
+//! | `golden` (feature `golden`) | every message beside its frame, for the tests of every codec |
 //! | [`wire`] (feature `json`) | text frame to message and back, with errors that say what to change |
 
 pub mod code;
