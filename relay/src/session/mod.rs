@@ -4,12 +4,12 @@
 //! | file | what it holds |
 //! |---|---|
 //! | [`handle`] | [`Sessions`] and [`Connection`]: what the socket layer sees |
-//! | [`hub`] | connections, requests and locks: a pure state machine |
-//! | [`keeper`] | the relay's own lease, its peers', recovery and orphans: pure too |
-//! | [`driver`] | the one task that owns both, calls the store and keeps the time |
+//! | `hub` | connections, requests and locks: a pure state machine |
+//! | `keeper` | the relay's own lease, its peers', recovery and orphans: pure too |
+//! | `driver` | the one task that owns both, calls the store and keeps the time |
 //! | [`clock`] | the believer's clock and the taker's |
 //!
-//! Nothing here knows a socket, HTTP, or Redis. Only [`clock`] reads a clock, only [`driver`] awaits.
+//! Nothing here knows a socket, HTTP, or Redis. Only [`clock`] reads a clock, only `driver` awaits.
 
 pub mod clock;
 mod driver;
