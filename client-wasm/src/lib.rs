@@ -9,3 +9,8 @@
 //! Arrows point one way: `api` to `browser` to `session` to `lockrelay-protocol`.
 
 pub mod session;
+
+#[cfg(target_arch = "wasm32")]
+pub mod api;
+#[cfg(target_arch = "wasm32")]
+pub mod browser;
