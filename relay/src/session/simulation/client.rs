@@ -59,6 +59,11 @@ impl Client {
         believed.map(|(_, mode)| (self.conn, *mode)).collect()
     }
 
+    /// Whether it is gone, and its relay knows.
+    pub(super) fn is_done(&self) -> bool {
+        self.gone && self.to_relay.is_empty()
+    }
+
     fn say(&mut self, command: Command) {
         self.to_relay.push_back(Word::Say(command));
     }

@@ -145,8 +145,13 @@ impl World {
 
     fn client_acts(&mut self) {
         let n = self.rng.below(self.clients.len());
-        let rng = &mut self.rng;
-        self.clients[n].act(rng, self.now);
+        if self.clients[n].is_done() {
+            let relay = self.clients.swap_remove(n).relay;
+            self.connect(relay);
+        } else {
+            let rng = &mut self.rng;
+            self.clients[n].act(rng, self.now);
+        }
     }
 
     fn client_to_relay(&mut self) {
