@@ -75,7 +75,7 @@ impl Client {
         }
         match rng.below(10) {
             0..=4 if self.pending.len() + self.locks.len() < 4 => self.acquire(rng, now),
-            5 | 6 => {
+            5 => {
                 if let Some(request_id) = self.pending.keys().min().cloned() {
                     self.pending.remove(&request_id);
                     self.say(Command::Cancel { t: now, request_id });

@@ -14,6 +14,7 @@ use crate::store::{
     Answer, Batch, BatchReply, Caller, Entry, Event, Hint, LockStore, ReapReply, Reaped, Renewal, SessionId, Slot,
     random_lock_id,
 };
+use std::ops::Range;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
@@ -27,8 +28,10 @@ pub(super) struct Relay {
     calls: Vec<Call>,
     /// Until then it does nothing at all.
     pub(super) frozen_until: Millis,
-    /// Until then nothing reaches the store.
-    pub(super) cut_off_until: Millis,
+    /// Until then no reply of the store arrives.
+    pub(super) late_until: Millis,
+    /// Meanwhile nothing reaches the store.
+    pub(super) cut_off: Range<Millis>,
 }
 
 struct Call {
@@ -78,7 +81,8 @@ impl Relay {
             announced: Vec::new(),
             calls: Vec::new(),
             frozen_until: 0,
-            cut_off_until: 0,
+            late_until: 0,
+            cut_off: 0..0,
         }
     }
 
@@ -181,7 +185,7 @@ impl Relay {
         let waiting: Vec<_> = (0..self.calls.len())
             .filter(|n| self.calls[*n].reply.is_none())
             .collect();
-        if waiting.is_empty() || now < self.cut_off_until {
+        if waiting.is_empty() || self.cut_off.contains(&now) {
             return;
         }
         let call = &mut self.calls[waiting[rng.below(waiting.len())]];
@@ -207,7 +211,7 @@ impl Relay {
         let ready: Vec<_> = (0..self.calls.len())
             .filter(|n| self.calls[*n].reply.is_some())
             .collect();
-        if ready.is_empty() || now < self.frozen_until {
+        if ready.is_empty() || now < self.frozen_until.max(self.late_until) {
             return;
         }
         let n = ready[rng.below(ready.len())];

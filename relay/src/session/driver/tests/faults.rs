@@ -179,8 +179,7 @@ async fn durations_that_contradict_one_another_stop_the_start() {
     };
     let error = Sessions::start(Moody::new(), durations, Metrics::new())
         .await
-        .err()
-        .expect("refused");
+        .expect_err("refused");
     assert!(matches!(error, StartError::Durations(_)), "{error}");
 }
 
