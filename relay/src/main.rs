@@ -5,6 +5,7 @@
 
 use lockrelay::Relay;
 use lockrelay::config::{ArgsError, Config, LogFormat};
+use lockrelay::store::redis::{RedisOptions, RedisStore};
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -88,14 +89,22 @@ async fn build(config: &Config) -> Result<Relay, Box<dyn std::error::Error>> {
         .rules(config.rules.clone())?
         .durations(config.durations.clone());
     if let Some(redis) = &config.redis {
-        // Never in memory instead: relays that were meant to share their locks would each grant them.
-        return Err(format!("locks in Redis ({redis}) are not supported by this build").into());
+        // Never in memory instead where it fails: relays that were meant to share their locks would each grant them.
+        let store = RedisStore::connect(RedisOptions {
+            lease_millis: config.durations.relay_lease_millis + config.durations.delta_millis,
+            assume_first_start: config.assume_first_start,
+            ..RedisOptions::new(redis.with_password())
+        })
+        .await?;
+        if config.demo {
+            builder = builder.demo_on(Arc::new(store.scratch()));
+        }
+        builder = builder.store(Arc::new(store));
+    } else if config.demo {
+        builder = builder.demo();
     }
     if let Some(www) = &config.www {
         builder = builder.www(www);
-    }
-    if config.demo {
-        builder = builder.demo();
     }
     Ok(builder.build().await?)
 }
