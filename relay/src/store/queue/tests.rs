@@ -272,7 +272,7 @@ fn long_queues_and_large_sessions_cost_no_more_per_entry() {
         for chunk in slots.chunks(BOUND) {
             seq += 1;
             // A tenth of it on one mutex.
-            let mutex = |slot: u32| name(if slot % 10 == 0 { 1 } else { slot as usize });
+            let mutex = |slot: u32| name(if slot.is_multiple_of(10) { 1 } else { slot as usize });
             let op = |slot: &u32| request(*slot, u64::from(*slot), mutex(*slot), Mode::Exclusive);
             machine.run(session(id), seq, chunk.iter().map(op).collect());
         }
