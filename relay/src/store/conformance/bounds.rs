@@ -1,8 +1,8 @@
 //! No call touches more than [`BOUND`] entries. What that cuts short is gone on with, and nothing is lost by it.
 
 use super::Stores;
-use super::harness::{Relay, mutex};
-use crate::store::{Admission, BOUND, Batch, EventKind, Op, Outcome, Reaped, StoreError};
+use super::harness::{PARTITION, Relay, mutex};
+use crate::store::{Admission, Answer, BOUND, Batch, EventKind, Op, Outcome, Reaped, StoreError};
 use lockrelay_protocol::Mode;
 
 /// More than two bounds, and no multiple of one.
@@ -48,9 +48,15 @@ pub async fn reap_is_bounded_and_ends_with_nothing_left(stores: Stores) {
         "others see that there is something left to do"
     );
     assert!(
-        a.store.open(super::harness::PARTITION, a.session, 0, 0).await.is_err(),
+        a.store.open(PARTITION, a.session, 0, 0).await.is_err(),
         "it is dead already"
     );
+    assert_eq!(a.store.renew(PARTITION, &a.caller).await, Ok(Answer::NoSession));
+    let batch = Batch {
+        seq: a.last.seq + 1,
+        ops: Vec::new(),
+    };
+    assert_eq!(a.execute(&batch).await, Ok(Answer::NoSession));
     c.reap_all(a.session).await;
     assert_eq!(b.counter_of(a.session).await, None);
     assert_eq!(b.list(a.session).await, []);
@@ -140,7 +146,8 @@ pub async fn more_holders_than_the_bound_are_all_told_of_a_theft(stores: Stores)
 /// A session with many entries is listed page by page; empty slots in between are no matter.
 pub async fn list_comes_in_pages(stores: Stores) {
     let (mut a, b) = (Relay::open(&stores.here).await, Relay::open(&stores.there).await);
-    let tickets = a.ask_many(names(MANY), Mode::Shared).await;
+    let count = MANY + BOUND;
+    let tickets = a.ask_many(names(count), Mode::Shared).await;
     let (gone, kept): (Vec<_>, Vec<_>) = tickets
         .iter()
         .enumerate()
@@ -154,7 +161,7 @@ pub async fn list_comes_in_pages(stores: Stores) {
     assert_eq!(listed, expected);
     let (rest, _) = b
         .store
-        .list(super::harness::PARTITION, a.session, tickets[MANY - 1].slot)
+        .list(PARTITION, a.session, tickets[count - 1].slot)
         .await
         .expect("a list is answered");
     assert!(rest.len() <= 1, "only slots from there on");

@@ -24,6 +24,12 @@ pub async fn repeated_batch_changes_nothing_and_answers_the_same(stores: Stores)
     let again = b.repeat().await;
     assert_eq!(again.outcomes, first.outcomes, "though the waiter holds now");
     assert_eq!(b.heard.len(), 1, "which an event tells");
+    let again = b.repeat().await;
+    assert_eq!(
+        (again.outcomes, again.events),
+        (first.outcomes, vec![]),
+        "it is acknowledged now"
+    );
     assert_eq!(b.list(b.session).await, before);
     assert_eq!(b.renew().await.entries, 2);
     let token = before[0].token.expect("the waiter holds");

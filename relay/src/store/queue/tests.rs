@@ -260,6 +260,23 @@ fn repetition_tells_again_what_is_unsettled() {
     assert_eq!(machine.run(session(0), 2, vec![removal(0, 0)]), first);
 }
 
+#[test]
+fn refusal_while_recovering_leaves_no_record() {
+    let generation = Generation {
+        number: 1,
+        recovering: true,
+    };
+    let mut machine = Machine::new(generation, 0);
+    machine.open(session(0), 0, 0).unwrap();
+    let mut op = request(0, 0, name(0), Mode::Exclusive);
+    if let Op::Acquire(request) = &mut op {
+        request.admission = Admission::IfAvailable;
+    }
+    let reply = machine.run(session(0), 1, vec![op]);
+    assert_eq!(reply.outcomes, [Outcome::Unavailable]);
+    assert!(machine.is_idle());
+}
+
 /// Quadratic work here would take minutes.
 #[test]
 fn long_queues_and_large_sessions_cost_no_more_per_entry() {
