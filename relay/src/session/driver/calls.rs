@@ -1,14 +1,14 @@
 //! The driver's calls to the store: each in a task of its own, timed, counted, and made again where that is safe without
 //! asking anybody.
 
-use crate::defaults::Durations;
+use crate::defaults::{Durations, RETRY_FIRST_MILLIS};
 use crate::metrics::{Metrics, StoreCall};
 use crate::session::clock::{Clock, Now};
 use crate::session::handle::Drained;
 use crate::session::hub::Hub;
 use crate::session::keeper::{Due, backoff};
 use crate::store::{
-    Answer, Batch, BatchReply, Caller, Entry, Hint, LockStore, Opened, ReapReply, Reaped, Renewal, SessionId, Slot,
+    Answer, Batch, BatchReply, Caller, Entry, Hint, LockStore, Op, Opened, ReapReply, Reaped, Renewal, SessionId, Slot,
     StoreError,
 };
 use futures_util::FutureExt;
@@ -135,6 +135,14 @@ impl Context {
                 Ok(Answer::Done(reply)) if reply.outcomes.len() != batch.ops.len() => {
                     let (got, wanted) = (reply.outcomes.len(), batch.ops.len());
                     tracing::error!(got, wanted, "the store answered another batch");
+                }
+                Err(StoreError::Full(problem)) => {
+                    // What goes on handing a mutex on would be sent again at once, and refused again.
+                    let settles = batch.ops.iter().any(|op| matches!(op, Op::Settle { .. }));
+                    if settles {
+                        tokio::time::sleep(Duration::from_millis(RETRY_FIRST_MILLIS)).await;
+                    }
+                    return Err(StoreError::Full(problem));
                 }
                 answer => return answer,
             }
