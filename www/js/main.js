@@ -1,6 +1,6 @@
 // Wires the page: what a person does to buyers and shop, and what happens in the shop to the page.
 
-import { buy } from "./buyer.js";
+import { Buyer, arriveAll } from "./buyer.js";
 import { buyerNames, ownName } from "./names.js";
 import { Run } from "./run.js";
 import { Shop, watch } from "./shop.js";
@@ -75,10 +75,9 @@ $("run").addEventListener("click", async () => {
   $("run").dataset.busy = "";
   try {
     announce(`${buyers} buyers on ${items} items, ${locked ? "with Lockrelay" : "without a lock"}.`);
+    const ready = await arriveAll(buyerNames(buyers).map((name, index) => ({ name, relay: relays[index % relays.length], locked })));
     await shop.reset(items);
-    const outcomes = await Promise.all(
-      buyerNames(buyers).map((name, index) => buy({ name, relay: relays[index % relays.length], locked, payMillis: payMillis() })),
-    );
+    const outcomes = await Promise.all(ready.map((buyer) => buyer.buy(payMillis())));
     const bought = outcomes.filter((outcome) => outcome === "bought").length;
     const failed = outcomes.filter((outcome) => outcome === "failed").length;
     announce(`${bought} people bought ${items} items.${failed ? ` ${failed} failed.` : ""}`);
@@ -93,8 +92,13 @@ $("run").addEventListener("click", async () => {
 
 $("buy").addEventListener("click", async () => {
   const name = $("name").value.trim() || ownName();
-  const outcome = await buy({ name, relay: relays[0], locked: isLocked(), payMillis: payMillis() });
-  announce(outcome === "bought" ? "You bought one." : outcome === "sold out" ? "Sold out." : "That did not work.");
+  try {
+    const buyer = await Buyer.arrive({ name, relay: relays[0], locked: isLocked() });
+    const outcome = await buyer.buy(payMillis());
+    announce(outcome === "bought" ? "You bought one." : outcome === "sold out" ? "Sold out." : "That did not work.");
+  } catch (error) {
+    announce(`That failed: ${error.message}`);
+  }
 });
 
 $("reset").addEventListener("click", async () => {
