@@ -9,7 +9,7 @@
 //! | [`queue`] | the pure lock machine of one partition: the memory store's heart, and the oracle for the Redis one |
 //! | [`memory`] | the embedded default: [`queue`] behind a mutex |
 //! | [`redis`] | one hash per partition, changed by Lua scripts |
-//! | [`conformance`] (feature `conformance`) | the suite that every store passes |
+//! | `conformance` (feature `conformance`) | the suite that every store passes |
 //!
 //! # The rules that every store keeps
 //!

@@ -16,7 +16,7 @@
 //! A store's test file is one line, which makes a `#[tokio::test]` of each rule, given an async function that returns
 //! [`Stores`] without any data:
 //!
-//! ```ignore
+//! ```text
 //! lockrelay::store_conformance!(fresh);
 //! ```
 
