@@ -1,7 +1,8 @@
 use super::store::Mood;
 use super::*;
 use crate::session::Drained;
-use crate::store::Partition;
+use crate::store::{Partition, SessionId};
+use futures_util::future::join;
 use lockrelay_protocol::{ErrorCode, ReleaseReason};
 use std::sync::atomic::Ordering;
 
@@ -53,6 +54,10 @@ async fn a_store_that_is_away_for_longer_ends_every_lock_by_the_lease_and_truthf
             (8_400..=11_500).contains(&took),
             "{mood:?}: {took} ms after a renewal within 3 s before"
         );
+        assert!(
+            holder.t() >= holder.valid_until,
+            "nobody was promised more than the relay had"
+        );
         assert_eq!(holder.closed().await, CloseCode::StoreLost);
         assert!(!relay.sessions.ready());
         // Whoever comes meanwhile waits for the next session, within the limits of its requests.
@@ -86,7 +91,12 @@ async fn a_relay_whose_session_was_reaped_gives_everything_up_and_begins_anew() 
     let (lock, token) = holder.lock("m").await;
     store.inner[0].close(Partition(0), store.session(0)).await.unwrap();
     let reason = ReleaseReason::StoreLost;
-    assert_eq!(holder.message().await, ServerMessage::Lost { lock_id: lock, reason });
+    let (took, lost) = millis(holder.message()).await;
+    assert_eq!(lost, ServerMessage::Lost { lock_id: lock, reason });
+    assert!(
+        took <= 3_010,
+        "the next renewal tells, not the end of the lease after {took} ms"
+    );
     assert_eq!(holder.closed().await, CloseCode::StoreLost);
     let mut again = relay.connect().await;
     let (_, higher) = again.lock("m").await;
@@ -97,14 +107,51 @@ async fn a_relay_whose_session_was_reaped_gives_everything_up_and_begins_anew() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_new_generation_ends_the_session() {
+async fn a_new_generation_ends_every_session_and_grants_after_l_and_delta_to_all_who_wait_by_then() {
     let store = Moody::new();
-    let relay = Relay::start(&store).await;
-    let mut holder = relay.connect().await;
-    holder.lock("m").await;
-    store.new_generation.store(true, Ordering::Relaxed);
-    assert!(matches!(holder.message().await, ServerMessage::Lost { .. }));
-    assert_eq!(holder.closed().await, CloseCode::StoreLost);
+    let (r1, r2) = (Relay::start(&store).await, Relay::start(&store).await);
+    let mut clients = Vec::new();
+    for (n, relay) in [&r1, &r2].into_iter().enumerate() {
+        let mut client = relay.connect().await;
+        client.lock(&format!("held{n}")).await;
+        clients.push(client);
+    }
+    // Somebody who has seen a later generation: the store must have lost data since.
+    let stranger = SessionId::random();
+    let opened = store.inner[0].open(Partition(0), stranger, 7, 0).await.unwrap();
+    assert!(opened.generation.recovering && opened.generation.number > 7);
+    let start = Instant::now();
+    for client in &mut clients {
+        assert!(matches!(client.message().await, ServerMessage::Lost { .. }));
+        assert_eq!(client.closed().await, CloseCode::StoreLost);
+    }
+    let mut waiting = Vec::new();
+    for relay in [&r1, &r2] {
+        let mut client = relay.connect().await;
+        client.acquire("1", "m").await;
+        client.queued().await;
+        waiting.push(client);
+    }
+    let [mut first, mut second] = <[Client; 2]>::try_from(waiting).ok().expect("one of each relay");
+    let serve = async |client: &mut Client| {
+        let (lock, _) = client.granted().await;
+        let after = u64::try_from(start.elapsed().as_millis()).unwrap();
+        client.release(&lock).await;
+        assert!(client.released().await);
+        after
+    };
+    let (one, other) = join(serve(&mut first), serve(&mut second)).await;
+    let durations = Durations::default();
+    for after in [one, other] {
+        assert!(after >= durations.standstill(), "{after} ms is too soon");
+        assert!(
+            after <= durations.standstill() + durations.renew_every_millis + 1_100,
+            "{after} ms"
+        );
+    }
+    // Another mutex, by which the relay that did not end the recovery sees that it is over.
+    first.lock("n").await;
+    second.lock("o").await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -128,6 +175,7 @@ async fn one_partition_that_is_away_ends_the_locks_of_all() {
         let message = holder.message().await;
         assert!(matches!(message, ServerMessage::Lost { .. }), "{message:?}");
     }
+    assert!(holder.t() >= holder.valid_until, "the shortest lease counts");
     assert_eq!(holder.closed().await, CloseCode::StoreLost);
     store.set(Mood::Good);
     let mut again = relay.connect().await;

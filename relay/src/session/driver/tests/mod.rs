@@ -43,6 +43,7 @@ impl Relay {
             connection: Some(connection),
             outbox,
             start: Instant::now(),
+            valid_until: 0,
         }
     }
 
@@ -56,6 +57,8 @@ struct Client {
     connection: Option<Connection>,
     outbox: mpsc::Receiver<Outgoing>,
     start: Instant,
+    /// Until when it may believe, by its own clock.
+    valid_until: u64,
 }
 
 impl Client {
@@ -100,10 +103,19 @@ impl Client {
     /// The next thing that is said, heartbeats apart.
     async fn next(&mut self) -> Outgoing {
         loop {
-            match self.outbox.recv().await.expect("the session layer lives") {
-                Outgoing::Message(ServerMessage::Heartbeat { .. }) => self.say(Command::Ack { t: self.t() }).await,
-                other => return other,
+            let outgoing = self.outbox.recv().await.expect("the session layer lives");
+            match &outgoing {
+                Outgoing::Message(ServerMessage::Heartbeat { echo, valid_millis }) => {
+                    self.valid_until = self.valid_until.max(echo + valid_millis);
+                    self.say(Command::Ack { t: self.t() }).await;
+                    continue;
+                }
+                Outgoing::Message(ServerMessage::Granted { echo, valid_millis, .. }) => {
+                    self.valid_until = self.valid_until.max(echo + valid_millis);
+                }
+                _ => {}
             }
+            return outgoing;
         }
     }
 

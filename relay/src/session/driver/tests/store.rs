@@ -2,8 +2,8 @@
 
 use crate::store::memory::MemoryStore;
 use crate::store::{
-    Answer, Batch, BatchReply, Caller, Entry, Generation, Hint, LockStore, Op, Opened, Partition, ReapReply, Reaped,
-    Renewal, SessionId, Slot, StoreError,
+    Answer, Batch, BatchReply, Caller, Entry, Hint, LockStore, Op, Opened, Partition, ReapReply, Reaped, Renewal,
+    SessionId, Slot, StoreError,
 };
 use async_trait::async_trait;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
@@ -23,8 +23,6 @@ pub(super) struct Moody {
     pub(super) sessions: Mutex<Vec<SessionId>>,
     /// Slipped into the next batch, without the caller's knowledge.
     pub(super) stray: Mutex<Option<Op>>,
-    /// The next renewal answers that the store is in a new generation.
-    pub(super) new_generation: AtomicBool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,7 +55,6 @@ impl Moody {
             only: AtomicU16::new(u16::MAX),
             sessions: Mutex::new(Vec::new()),
             stray: Mutex::new(None),
-            new_generation: AtomicBool::new(false),
         })
     }
 
@@ -171,12 +168,6 @@ impl LockStore for Moody {
     }
 
     async fn renew(&self, partition: Partition, caller: &Caller) -> Result<Answer<Renewal>, StoreError> {
-        if self.new_generation.swap(false, Ordering::Relaxed) {
-            return Ok(Answer::NewGeneration(Generation {
-                number: 2,
-                recovering: false,
-            }));
-        }
         self.call(partition, self.of(partition).renew(Partition(0), caller))
             .await
     }
