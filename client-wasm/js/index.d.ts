@@ -78,7 +78,8 @@ export class LockClient implements AsyncDisposable {
 
   /**
    * Releases every lock, with the reason `client_closed`, and ends the client for good: calls that wait, and all later ones,
-   * reject with `CLIENT_CLOSED`. Calling it again does nothing. Never rejects.
+   * reject with `CLIENT_CLOSED`. Resolves at once: the relay hears of it as soon as the network carries it there. Calling it
+   * again does nothing. Never rejects.
    */
   close(): Promise<void>;
 
