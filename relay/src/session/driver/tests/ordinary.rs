@@ -45,6 +45,28 @@ async fn a_grant_whose_announcement_was_lost_is_found_within_a_second() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_later_announcement_shows_that_one_was_lost_and_both_are_served_at_once() {
+    let store = Moody::new();
+    let (r1, r2) = (Relay::start(&store).await, Relay::start(&store).await);
+    let mut holder = r1.connect().await;
+    let (m, _) = holder.lock("m").await;
+    holder.acquire("2", "n").await;
+    let (n, _) = holder.granted().await;
+    let mut waiter = r2.connect().await;
+    for mutex in ["m", "n"] {
+        waiter.acquire(mutex, mutex).await;
+        waiter.queued().await;
+    }
+    store.losing.store(1, Ordering::Relaxed);
+    holder.release(&m).await;
+    assert!(holder.released().await);
+    holder.release(&n).await;
+    assert!(holder.released().await);
+    let (took, _) = millis(async { (waiter.granted().await, waiter.granted().await) }).await;
+    assert!(took < 10, "{took} ms");
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_end_of_a_connection_frees_its_locks_whether_told_or_dropped() {
     let store = Moody::new();
     let relay = Relay::start(&store).await;

@@ -6,7 +6,7 @@ use crate::store::{
     SessionId, Slot, StoreError,
 };
 use async_trait::async_trait;
-use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -15,6 +15,8 @@ use tokio::sync::mpsc;
 pub(super) struct Moody {
     pub(super) inner: Vec<MemoryStore>,
     mood: Mutex<Mood>,
+    /// So many announcements are still to be lost.
+    pub(super) losing: Arc<AtomicUsize>,
     /// Announcements are lost.
     pub(super) mute: AtomicBool,
     /// Only calls about this partition suffer from the mood; all by default.
@@ -51,6 +53,7 @@ impl Moody {
         Arc::new(Self {
             inner: (0..partitions).map(|_| MemoryStore::starting_after(0)).collect(),
             mood: Mutex::new(Mood::Good),
+            losing: Arc::default(),
             mute: AtomicBool::new(false),
             only: AtomicU16::new(u16::MAX),
             sessions: Mutex::new(Vec::new()),
@@ -207,6 +210,18 @@ impl LockStore for Moody {
         if self.mute.load(Ordering::Relaxed) {
             return mpsc::channel(1).1;
         }
-        self.of(partition).hints(Partition(0), session)
+        let mut hints = self.of(partition).hints(Partition(0), session);
+        let (sender, receiver) = mpsc::channel(64);
+        let losing = Arc::clone(&self.losing);
+        tokio::spawn(async move {
+            while let Some(hint) = hints.recv().await {
+                let fewer = |left: usize| left.checked_sub(1);
+                let lost = losing.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer).is_ok();
+                if !lost && sender.send(hint).await.is_err() {
+                    return;
+                }
+            }
+        });
+        receiver
     }
 }
