@@ -20,6 +20,7 @@ while ARGV[i] do
 end
 read_ahead(fields)
 
+replies_with_events = true
 local ended = admit()
 if ended then
   commit()

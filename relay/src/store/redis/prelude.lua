@@ -157,6 +157,8 @@ end
 -- Whose call it is: ARGV[1] session, ARGV[2] generation seen, ARGV[3] highest token seen, ARGV[4] events acknowledged.
 -- Returns nothing, or the reply that ends the call.
 local caller = ARGV[1]
+-- Whether the reply carries the caller's events. Where it does not, the caller gets hints as everybody else.
+local replies_with_events = false
 
 local function admit()
   local seen, highest = tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -327,7 +329,7 @@ local function tell(ref, kind)
   put_session(id)
   local event = table.concat({slot, kind, text(e.token), e.id}, ' ')
   put('u:' .. id .. ':' .. text(s.last), event)
-  if id ~= caller then
+  if id ~= caller or not replies_with_events then
     raised[id] = raised[id] or {}
     table.insert(raised[id], text(s.last) .. ' ' .. event)
   end

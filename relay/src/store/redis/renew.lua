@@ -3,6 +3,7 @@
 -- RETURNS {OK, entries, recovering 0 | 1, last token, number of sessions, session, counter.., events..} | {NOSESS} |
 --   {NEWGEN, generation, recovering 0 | 1}
 read_ahead({'g', 'f', 'ss', 's:' .. caller})
+replies_with_events = true
 local ended = admit()
 if ended then
   commit()
