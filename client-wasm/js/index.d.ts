@@ -125,6 +125,12 @@ export interface AcquireOptions {
 
   /** Text for those who operate the relay, at most 1,024 bytes of UTF-8. None by default. */
   metadata?: string;
+
+  /**
+   * Called when the request has to wait, with the number of requests that were ahead of it in the queue at that moment, over all
+   * relays; not called when the lock is granted at once. Called again after a reconnect, which goes to the end of the queue.
+   */
+  onQueued?: (ahead: number) => void;
 }
 
 /**

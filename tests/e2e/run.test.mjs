@@ -24,11 +24,26 @@ test("orders beyond the items are oversold", () => {
   assert.equal(run.mode, "unlocked");
 });
 
-test("a place in the line counts those who wait in front, not the holder", () => {
-  const run = played(RESET, [1, "waiting", { attempt: "a" }], [2, "waiting", { attempt: "b" }], [3, "waiting", { attempt: "c" }]);
-  assert.deepEqual([...run.lanes.values()].map((lane) => run.ahead(lane)), [0, 1, 2]);
-  run.add({ at: 4, run: 1, type: "timeline", kind: "granted", attempt: "a", fencingToken: 7 });
-  assert.deepEqual([...run.lanes.values()].map((lane) => run.ahead(lane)), [0, 0, 1]);
+test("buyers are shown in the order of the store's queue, not in that in which the page saw them come", () => {
+  const run = played(
+    RESET,
+    [1, "waiting", { attempt: "a" }],
+    [2, "waiting", { attempt: "b" }],
+    [3, "waiting", { attempt: "c" }],
+    [4, "waiting", { attempt: "d" }],
+    [5, "granted", { attempt: "c", fencingToken: 7 }],
+    [6, "queued", { attempt: "d", ahead: 0 }],
+    [7, "queued", { attempt: "a", ahead: 2 }],
+    [8, "queued", { attempt: "b", ahead: 1 }],
+  );
+  const order = () => run.inOrder().map(({ attempt }) => attempt).join("");
+  assert.equal(order(), "cdba");
+  run.add({ at: 9, run: 1, type: "timeline", kind: "released", attempt: "c" });
+  run.add({ at: 10, run: 1, type: "timeline", kind: "granted", attempt: "d", fencingToken: 8 });
+  assert.equal(order(), "cdba", "a grant moves nobody");
+  run.add({ at: 11, run: 1, type: "timeline", kind: "waiting", attempt: "e", buyer: "e", locked: true });
+  run.add({ at: 12, run: 1, type: "timeline", kind: "queued", attempt: "e", ahead: 2 });
+  assert.equal(order(), "cdbae", "a later one stands behind");
 });
 
 test("a holder that went without a word lost the lock when the next one got it", () => {

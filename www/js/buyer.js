@@ -62,8 +62,13 @@ export class Buyer {
 
   async #buyLocked(payMillis) {
     await this.#say("waiting");
-    const lock = await this.#client.acquireLock(MUTEX, { acquisitionTimeoutMillis: PATIENCE });
+    let told;
+    const lock = await this.#client.acquireLock(MUTEX, {
+      acquisitionTimeoutMillis: PATIENCE,
+      onQueued: (ahead) => (told = this.#say("queued", { ahead })),
+    });
     try {
+      await told;
       // Told after the grant and before the release, so that no two holds can seem to overlap that did not.
       await this.#say("granted", { fencingToken: lock.fencingToken });
       const result = await this.#purchase(payMillis, lock);

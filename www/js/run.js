@@ -12,6 +12,7 @@ const GONE = 130_000;
  * @property {string} buyer
  * @property {boolean} locked
  * @property {"waiting" | "holding" | "racing" | "done"} phase
+ * @property {number} [place] its place among all requests of the run, as the store's queue had it
  * @property {number} came when it asked, by the server's clock in milliseconds; so are `granted` and `ended`
  * @property {number} [granted]
  * @property {number} [ended]
@@ -61,14 +62,17 @@ export class Run {
     return [...this.lanes.values()].filter((lane) => lane.phase !== "done" && now - lane.came < GONE);
   }
 
-  /** How many wait in front of this one, the holder not counted. */
-  ahead(lane) {
-    let ahead = 0;
-    for (const other of this.lanes.values()) {
-      if (other === lane) break;
-      if (other.phase === "waiting") ahead += 1;
-    }
-    return ahead;
+  /**
+   * The lanes in the order in which the store has them: who was granted by fencing token, then who waits by place in the
+   * queue. A page that sees many buyers come at once sees them in another order than the store does.
+   */
+  inOrder() {
+    const rank = (lane) => [lane.fencingToken ?? Infinity, lane.place ?? Infinity, lane.came];
+    return [...this.lanes.values()].sort((one, other) => {
+      const [left, right] = [rank(one), rank(other)];
+      const differs = left.findIndex((value, index) => value !== right[index]);
+      return differs === -1 ? 0 : left[differs] < right[differs] ? -1 : 1;
+    });
   }
 
   #begin({ run, stock }) {
@@ -91,6 +95,9 @@ export class Run {
       // Whoever held it before and did not say that it ended is gone: its tab was closed, or its connection cut.
       for (const other of this.lanes.values()) if (other.phase === "holding") end(other, at, "lost");
       Object.assign(lane, { phase: "holding", granted: at, fencingToken: more.fencingToken });
+    } else if (kind === "queued") {
+      // Who was granted before is not in the queue any more, and who holds the lock is not counted as waiting.
+      lane.place = more.ahead + [...this.lanes.values()].filter(({ granted }) => granted !== undefined).length;
     } else if (kind === "bought" || kind === "sold out") {
       Object.assign(lane, { outcome: kind, read: more.read, wrote: more.wrote, order: more.order });
       if (!locked) end(lane, at, kind);

@@ -14,20 +14,23 @@ export class Timeline {
 
   /** Brings the page in line with `run` as it is at `now`, by the server's clock in milliseconds. */
   draw(run, now) {
-    const lanes = [...run.lanes.values()];
+    const lanes = run.inOrder();
     this.elements.empty.hidden = lanes.length > 0;
     this.elements.axis.hidden = lanes.length === 0;
     this.elements.lanes.dataset.many = lanes.length > 30;
     const open = new Set(run.open(now));
-    const from = lanes[0]?.came ?? now;
+    const from = lanes.reduce((first, { came }) => Math.min(first, came), now);
     const last = lanes.reduce((latest, lane) => Math.max(latest, open.has(lane) ? now : (lane.ended ?? lane.granted ?? lane.came)), from);
     const span = Math.max(SHORTEST, (last - from) * 1.02);
     this.#drawAxis(span);
     const stale = new Set(this.#rows.keys());
-    for (const lane of lanes) {
+    let waiting = 0;
+    for (const [index, lane] of lanes.entries()) {
       stale.delete(lane.attempt);
       const row = this.#rows.get(lane.attempt) ?? this.#addRow(lane);
-      drawLane(row, lane, run, { from, span, now: open.has(lane) ? now : last });
+      if (this.elements.lanes.children[index] !== row.item) this.elements.lanes.insertBefore(row.item, this.elements.lanes.children[index]);
+      drawLane(row, lane, run, { from, span, now: open.has(lane) ? now : last, ahead: waiting });
+      if (lane.phase === "waiting") waiting += 1;
     }
     for (const attempt of stale) {
       this.#rows.get(attempt).item.remove();
@@ -80,7 +83,7 @@ export class Timeline {
   }
 }
 
-function drawLane(row, lane, run, { from, span, now }) {
+function drawLane(row, lane, run, { from, span, now, ahead }) {
   const place = (bar, begin, end) => {
     bar.hidden = begin === undefined;
     if (bar.hidden) return;
@@ -105,11 +108,11 @@ function drawLane(row, lane, run, { from, span, now }) {
     setText(row.token, `${lane.read}→${lane.wrote}`);
     row.token.title = `Read ${lane.read}, wrote ${lane.wrote}`;
   }
-  setText(row.state, words(lane, run));
+  setText(row.state, words(lane, run, ahead));
 }
 
-function words(lane, run) {
-  if (lane.phase === "waiting") return place(run.ahead(lane));
+function words(lane, run, ahead) {
+  if (lane.phase === "waiting") return place(ahead);
   if (lane.phase === "holding") return "holds it";
   if (lane.phase === "racing") return "buying";
   if (lane.outcome === "bought") return run.isOversold(lane.order) ? `order ${lane.order}!` : `order ${lane.order}`;

@@ -19,6 +19,7 @@ use web_sys::{AbortSignal, Event};
 struct Waiting {
     resolve: Function,
     reject: Function,
+    on_queued: Option<Function>,
     abort: Option<Abort>,
     /// A call keeps its client alive, even where the page has dropped it.
     _client: Rc<Calls>,
@@ -110,6 +111,7 @@ impl Calls {
             let waiting = Waiting {
                 resolve,
                 reject,
+                on_queued: call.on_queued.clone(),
                 abort: abort.take().flatten(),
                 _client: Rc::clone(&client),
             };
@@ -155,6 +157,15 @@ impl Calls {
 
     fn output(&self, output: Output) {
         match output {
+            Output::Queued { request, ahead } => {
+                let waiting = self.waiting.borrow();
+                let callback = waiting.get(&request.0).and_then(|waiting| waiting.on_queued.clone());
+                drop(waiting);
+                if let Some(callback) = callback {
+                    #[expect(clippy::cast_precision_loss, reason = "at most 2^53 - 1, which an f64 holds exactly")]
+                    self.support.call(&callback, &JsValue::from_f64(ahead as f64));
+                }
+            }
             Output::Granted { request, lock, grant } => {
                 let cell = LockCell::new(lock, grant, self.support.clone());
                 self.locks.borrow_mut().insert(lock, Rc::clone(&cell));

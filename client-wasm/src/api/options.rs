@@ -2,13 +2,13 @@
 
 use super::support::Support;
 use crate::session::{AcquireOptions, DEFAULT_WAIT, Millis};
-use js_sys::{JsString, Object, Reflect};
+use js_sys::{Function, JsString, Object, Reflect};
 use lockrelay_protocol::limits::MAX_METADATA_BYTES;
 use lockrelay_protocol::{ErrorCode, MAX_SAFE_INTEGER, Mode, MutexName};
 use wasm_bindgen::{JsCast, JsValue};
 use web_sys::AbortSignal;
 
-const NAMES: [&str; 7] = [
+const NAMES: [&str; 8] = [
     "acquisitionTimeoutMillis",
     "maxHoldTimeMillis",
     "mode",
@@ -16,12 +16,14 @@ const NAMES: [&str; 7] = [
     "steal",
     "signal",
     "metadata",
+    "onQueued",
 ];
 
 /// What a call asks for, and what may withdraw it.
 pub(super) struct Call {
     pub(super) options: AcquireOptions,
     pub(super) signal: Option<AbortSignal>,
+    pub(super) on_queued: Option<Function>,
 }
 
 /// Reads the arguments of `acquireLock`.
@@ -34,6 +36,7 @@ pub(super) fn read(support: &Support, mutex: &JsValue, options: &JsValue) -> Res
     let mut call = Call {
         options: AcquireOptions::new(mutex),
         signal: None,
+        on_queued: None,
     };
     if options.is_undefined() || options.is_null() {
         return Ok(call);
@@ -72,6 +75,12 @@ pub(super) fn read(support: &Support, mutex: &JsValue, options: &JsValue) -> Res
         let text = reader.text(&value).filter(|text| text.len() <= MAX_METADATA_BYTES);
         let allowed = "a string of at most 1024 bytes of UTF-8";
         call.options.metadata = Some(text.ok_or_else(|| reader.invalid(NAMES[6], &value, allowed))?);
+    }
+    if let Some(value) = reader.get(NAMES[7]) {
+        let callback = value
+            .dyn_into()
+            .map_err(|value| reader.invalid(NAMES[7], &value, "a function"))?;
+        call.on_queued = Some(callback);
     }
     if call.options.steal && (call.options.if_available || call.options.mode == Mode::Shared) {
         let allowed = "false together with ifAvailable or with mode \"shared\"";

@@ -199,7 +199,7 @@ impl Session {
             } => {
                 self.granted(&request_id, lock_id, fencing_token, mode, echo, valid_millis);
             }
-            ServerMessage::Queued { .. } => {}
+            ServerMessage::Queued { request_id, ahead } => self.queued(&request_id, ahead),
             ServerMessage::Unavailable { request_id } => self.unavailable(&request_id),
             ServerMessage::Timeout { request_id } => self.timed_out_by_relay(&request_id),
             ServerMessage::Cancelled { request_id } => self.cancelled(&request_id),

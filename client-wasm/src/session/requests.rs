@@ -154,11 +154,22 @@ impl Session {
         }
     }
 
+    pub(super) fn queued(&mut self, id: &RequestId, ahead: u64) {
+        if let Some(index) = self.position(id) {
+            let request = self.pending[index].key;
+            self.outputs.push_back(Output::Queued { request, ahead });
+        }
+    }
+
     /// The call that was sent with this id on the present connection.
     fn take_pending(&mut self, id: &RequestId) -> Option<Pending> {
-        let number: u64 = id.as_str().parse().ok()?;
-        let index = self.pending.iter().position(|pending| pending.id == Some(number))?;
+        let index = self.position(id)?;
         Some(self.pending.remove(index))
+    }
+
+    fn position(&self, id: &RequestId) -> Option<usize> {
+        let number: u64 = id.as_str().parse().ok()?;
+        self.pending.iter().position(|pending| pending.id == Some(number))
     }
 
     pub(super) fn granted(
@@ -259,4 +270,48 @@ fn timed_out() -> Failure {
         ErrorCode::LockTimeout,
         "the lock was not granted within acquisitionTimeoutMillis; try again, or wait longer",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::types::{Config, Input};
+    use super::*;
+    use lockrelay_protocol::{MutexName, ServerMessage};
+
+    #[test]
+    fn a_call_that_waits_is_told_how_many_are_ahead_and_one_that_was_withdrawn_is_not() {
+        let config = Config {
+            urls: 1,
+            agent: "test".to_owned(),
+            seed: 1,
+        };
+        let mut session = Session::new(0, config);
+        let request = RequestKey(7);
+        let options = AcquireOptions::new(MutexName::new("a").unwrap());
+        session.handle(0, Input::Acquire { request, options });
+        session.handle(1, Input::SocketOpened { epoch: 1, token: None });
+        let outputs: Vec<_> = std::iter::from_fn(|| session.poll_output()).collect();
+        let sent = outputs.iter().find_map(|output| match output {
+            Output::Send {
+                message: ClientMessage::Acquire { acquire, .. },
+                ..
+            } => Some(acquire.request_id.clone()),
+            _ => None,
+        });
+        let queued = Input::Message {
+            epoch: 1,
+            message: ServerMessage::Queued {
+                request_id: sent.expect("the request was sent"),
+                ahead: 3,
+            },
+        };
+
+        session.handle(2, queued.clone());
+        assert_eq!(session.poll_output(), Some(Output::Queued { request, ahead: 3 }));
+
+        session.handle(3, Input::Abort { request });
+        while session.poll_output().is_some() {}
+        session.handle(4, queued);
+        assert_eq!(session.poll_output(), None);
+    }
 }

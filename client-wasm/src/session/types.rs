@@ -148,6 +148,13 @@ pub enum Output {
         /// Why, for logs.
         reason: &'static str,
     },
+    /// The call waits in the queue. At most once on each connection, and never after an answer.
+    Queued {
+        /// The call.
+        request: RequestKey,
+        /// How many requests were ahead of it when it was enqueued.
+        ahead: u64,
+    },
     /// The call has its lock.
     Granted {
         /// The call.

@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Builder, By, until } from "selenium-webdriver";
 import chrome from "selenium-webdriver/chrome.js";
+import { atEnd } from "./after.mjs";
 import { chromedriver, chromium } from "../../../scripts/setup.mjs";
 
 export { By, until };
@@ -28,7 +29,7 @@ export async function openBrowser(t, url) {
   const temporary = await mkdtemp(join(tmpdir(), "lockrelay-browser-"));
   const service = new chrome.ServiceBuilder(chromedriver()).setEnvironment({ ...process.env, TMPDIR: temporary });
   const driver = await new Builder().forBrowser("chrome").setChromeOptions(options).setChromeService(service).build();
-  t.after(async () => {
+  atEnd(t, async () => {
     await driver.quit().catch(() => {});
     await rm(temporary, { recursive: true, force: true, maxRetries: 5 });
   });

@@ -5,6 +5,7 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
+import { atEnd } from "./after.mjs";
 import { relayBinary } from "../../../scripts/build.mjs";
 
 /**
@@ -16,7 +17,7 @@ export async function startNativeClient(t, locks) {
   const binary = join(dirname(process.env.LOCKRELAY_BIN ?? relayBinary()), "lockrelay-native-client");
   const child = spawn(binary, [locks], { stdio: ["pipe", "pipe", "inherit"] });
   const exited = once(child, "exit");
-  t.after(async () => {
+  atEnd(t, async () => {
     child.stdin.end();
     await exited;
   });

@@ -8,6 +8,7 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import { atEnd } from "./after.mjs";
 import { relayBinary } from "../../../scripts/build.mjs";
 import { which } from "../../../scripts/shell.mjs";
 
@@ -54,7 +55,7 @@ export async function startRelay(t, { redis, durations, demo = false, options = 
   const log = [];
   child.stderr.on("data", (part) => log.push(part));
   const exited = once(child, "exit");
-  t.after(async () => {
+  atEnd(t, async () => {
     if (child.exitCode === null && child.signalCode === null) {
       child.kill("SIGTERM");
       await exited;
@@ -96,7 +97,7 @@ export async function startRedis(t, { record = false } = {}) {
   if (record) args.push("--appendonly", "yes", "--appendfsync", "no", "--auto-aof-rewrite-percentage", "0");
   const child = spawn(which("redis-server") ?? which("valkey-server"), args.map(String), { stdio: ["ignore", "pipe", "inherit"] });
   const exited = once(child, "exit");
-  t.after(async () => {
+  atEnd(t, async () => {
     child.kill("SIGTERM");
     await exited;
     await rm(folder, { recursive: true, force: true });

@@ -2,6 +2,7 @@
 
 import { once } from "node:events";
 import { createConnection, createServer } from "node:net";
+import { atEnd } from "./after.mjs";
 
 /**
  * @param {import("node:test").TestContext} t ends it
@@ -29,7 +30,7 @@ export async function startProxy(t, target) {
   const cut = () => {
     for (const pair of pairs) for (const socket of pair) socket.destroy();
   };
-  t.after(() => {
+  atEnd(t, () => {
     cut();
     server.close();
   });

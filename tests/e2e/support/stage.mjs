@@ -5,6 +5,7 @@ import { EventEmitter, once } from "node:events";
 import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { extname, join, normalize } from "node:path";
+import { atEnd } from "./after.mjs";
 import { root } from "./processes.mjs";
 
 const TYPES = { ".js": "text/javascript", ".wasm": "application/wasm" };
@@ -48,7 +49,7 @@ export async function startStage(t, answers = {}) {
 
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
-  t.after(() => {
+  atEnd(t, () => {
     server.closeAllConnections();
     server.close();
   });
