@@ -221,6 +221,10 @@ impl World {
             }
             Output::Send { epoch, message } => self.post(client, epoch, true, Parcel::Up(message)),
             Output::CloseSocket { epoch, .. } => self.post(client, epoch, true, Parcel::Ended),
+            Output::Queued { request, .. } => {
+                assert!(!told.settled.contains(&request), "a settled request waits no more");
+                assert!(!told.aborted.contains(&request), "an aborted request hears nothing");
+            }
             Output::Granted { request, lock, grant } => {
                 assert!(told.settled.insert(request), "a request is settled once");
                 assert!(!told.aborted.contains(&request), "an aborted request gets nothing");
