@@ -35,8 +35,8 @@ fn fields(text: &str) -> BTreeMap<String, String> {
         .iter()
         .map(|name| {
             (
-                name.as_string().unwrap(),
-                text_of(&Reflect::get(&frame, &name).unwrap()),
+                name.as_string().expect("names are texts"),
+                text_of(&Reflect::get(&frame, &name).expect("it is there")),
             )
         })
         .collect()
@@ -88,7 +88,7 @@ fn a_frame_is_refused_for_each_field_that_is_missing_or_of_the_wrong_type() {
         let kind = fields(text)["type"].trim_matches('"').to_owned();
         for field in fields(text).into_keys() {
             let frame = parse(text);
-            Reflect::delete_property(&frame, &field.as_str().into()).unwrap();
+            Reflect::delete_property(&frame, &field.as_str().into()).expect("a plain object");
             let missing = decode(&text_of(&frame));
             if OPTIONAL.contains(&(kind.as_str(), field.as_str())) {
                 assert!(matches!(missing, Frame::Message(_)), "{name} without {field}");
@@ -96,7 +96,7 @@ fn a_frame_is_refused_for_each_field_that_is_missing_or_of_the_wrong_type() {
                 assert!(matches!(missing, Frame::Bad(_)), "{name} without {field}");
             }
             for wrong in [JsValue::NULL, Array::new().into()] {
-                Reflect::set(&frame, &field.as_str().into(), &wrong).unwrap();
+                Reflect::set(&frame, &field.as_str().into(), &wrong).expect("a plain object");
                 assert!(
                     matches!(decode(&text_of(&frame)), Frame::Bad(_)),
                     "{name} with {field} {wrong:?}"
