@@ -40,7 +40,7 @@ async function npmStart(t, env) {
   const printed = [];
   const stop = async () => {
     // As Ctrl-C does: to npm and to what it started alike.
-    if (npm.exitCode === null) process.kill(-npm.pid, "SIGINT");
+    if (npm.exitCode === null && npm.signalCode === null) process.kill(-npm.pid, "SIGINT");
     await exited;
   };
   atEnd(t, stop);

@@ -22,10 +22,13 @@ export async function startNativeClient(t, locks) {
     await exited;
   });
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+  /** The next line that begins with `word`; what else happens meanwhile, such as a confirmed release, is of no interest. */
   const expect = async (word) => {
-    const { value: line = "its end" } = await lines.next();
-    if (!line.startsWith(word)) throw new Error(`the native client said "${line}" where "${word}" was expected`);
-    return line.slice(word.length).trim();
+    for (;;) {
+      const { value: line, done } = await lines.next();
+      if (done || line.startsWith("rejected")) throw new Error(`the native client said "${line ?? "no more"}" where "${word}" was expected`);
+      if (line.startsWith(word)) return line.slice(word.length).trim();
+    }
   };
   await expect("connected");
   return {
