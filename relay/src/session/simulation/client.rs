@@ -29,6 +29,8 @@ pub(super) struct Client {
     /// Until then no message travels in either direction.
     pub(super) stalled_until: Millis,
     gone: bool,
+    /// It gives nothing back of itself.
+    keeps: bool,
     valid_until: Millis,
     next_request: u64,
     pending: HashMap<RequestId, (MutexName, Mode)>,
@@ -44,6 +46,7 @@ impl Client {
             from_relay: VecDeque::new(),
             stalled_until: 0,
             gone: false,
+            keeps: conn % 4 == 0,
             valid_until: 0,
             next_request: 0,
             pending: HashMap::new(),
@@ -57,6 +60,11 @@ impl Client {
             .values()
             .filter(|(name, _)| name.as_str() == mutex && now < self.valid_until);
         believed.map(|(_, mode)| (self.conn, *mode)).collect()
+    }
+
+    /// What it holds; `None` if it is gone.
+    pub(super) fn locks(&self) -> Option<Vec<LockId>> {
+        (!self.gone).then(|| self.locks.keys().cloned().collect())
     }
 
     /// Whether it is gone, and its relay knows.
@@ -75,6 +83,7 @@ impl Client {
         }
         match rng.below(10) {
             0..=4 if self.pending.len() + self.locks.len() < 4 => self.acquire(rng, now),
+            5 | 7 | 8 if self.keeps => {}
             5 => {
                 if let Some(request_id) = self.pending.keys().min().cloned() {
                     self.pending.remove(&request_id);

@@ -14,6 +14,7 @@ use crate::store::{
     Answer, Batch, BatchReply, Caller, Entry, Event, Hint, LockStore, ReapReply, Reaped, Renewal, SessionId, Slot,
     random_lock_id,
 };
+use lockrelay_protocol::LockId;
 use std::ops::Range;
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -104,6 +105,22 @@ impl Relay {
         self.flush(both(now), clients);
         while at_once(self.store.close(PARTITION, self.session)).unwrap().reaped == Reaped::More {}
         self.open(now);
+    }
+
+    /// What a connection holds, as far as the hub knows.
+    pub(super) fn held_by(&self, conn: ConnKey) -> Vec<LockId> {
+        let held = self.hub.held().into_iter().filter(|(holder, _)| *holder == conn);
+        let mut ids: Vec<_> = held.map(|(_, lock_id)| lock_id).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// How many locks the relay holds, as far as the hub and the store know.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        let (entries, next) = at_once(self.store.list(PARTITION, self.session, Slot(0))).unwrap();
+        assert_eq!(next, None);
+        let granted = entries.iter().filter(|entry| entry.token.is_some()).count();
+        (self.hub.held().len(), granted)
     }
 
     pub(super) fn is_drained(&self) -> bool {

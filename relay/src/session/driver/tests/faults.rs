@@ -2,7 +2,7 @@ use super::store::Mood;
 use super::*;
 use crate::session::Drained;
 use crate::store::{Partition, SessionId};
-use futures_util::future::join;
+use futures_util::future::join3;
 use lockrelay_protocol::{ErrorCode, ReleaseReason};
 use std::sync::atomic::Ordering;
 
@@ -140,9 +140,20 @@ async fn a_new_generation_ends_every_session_and_grants_after_l_and_delta_to_all
         assert!(client.released().await);
         after
     };
-    let (one, other) = join(serve(&mut first), serve(&mut second)).await;
+    // A relay that comes later has watched for less, and sees by a renewal that the recovery is over.
+    let newcomer = async {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let r3 = Relay::start(&store).await;
+        let mut third = r3.connect().await;
+        third.acquire("1", "by itself").await;
+        third.queued().await;
+        let after = serve(&mut third).await;
+        assert!(!r3.metrics.encode().contains("end_recovery"));
+        after
+    };
+    let (one, other, late) = join3(serve(&mut first), serve(&mut second), newcomer).await;
     let durations = Durations::default();
-    for after in [one, other] {
+    for after in [one, other, late] {
         assert!(after >= durations.standstill(), "{after} ms is too soon");
         assert!(
             after <= durations.standstill() + durations.renew_every_millis + 1_100,

@@ -8,6 +8,21 @@ use super::*;
 use crate::store::{BatchReply, Event, EventKind, Outcome, Slot};
 use lockrelay_protocol::Mode;
 
+impl Hub {
+    /// What is held, and by whom, of what is not being taken away.
+    pub(in crate::session) fn held(&self) -> Vec<(ConnKey, LockId)> {
+        let held = self
+            .entries
+            .values()
+            .filter(|entry| matches!(entry.stage, Stage::Held { lost: None, .. }));
+        let named = held.filter_map(|entry| match &entry.place {
+            Place::Sent { lock_id, .. } => Some((entry.conn, lock_id.clone())),
+            Place::Unsent(_) => None,
+        });
+        named.collect()
+    }
+}
+
 /// A hub with one partition, a session, and one clock that both believer and taker read, at different offsets.
 pub(super) struct Rig {
     pub(super) hub: Hub,
