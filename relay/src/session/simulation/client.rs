@@ -46,7 +46,7 @@ impl Client {
             from_relay: VecDeque::new(),
             stalled_until: 0,
             gone: false,
-            keeps: conn % 4 == 0,
+            keeps: conn.is_multiple_of(4),
             valid_until: 0,
             next_request: 0,
             pending: HashMap::new(),

@@ -100,8 +100,13 @@ impl Client {
         self.say(Command::Release { t: self.t(), lock_id }).await;
     }
 
-    /// The next thing that is said, heartbeats apart.
+    /// The next thing that is said, heartbeats apart. Within ten minutes of the paused clock.
     async fn next(&mut self) -> Outgoing {
+        let said = tokio::time::timeout(Duration::from_secs(600), self.listen()).await;
+        said.expect("something is said")
+    }
+
+    async fn listen(&mut self) -> Outgoing {
         loop {
             let outgoing = self.outbox.recv().await.expect("the session layer lives");
             match &outgoing {
