@@ -41,7 +41,7 @@ const RUST = { passed: /^test result: .*? (\d+) passed; /gm, failed: /^test resu
 const NODE = { passed: /^ℹ pass (\d+)/gm, failed: /^ℹ (?:fail|cancelled) (\d+)/gm };
 
 function wasmPack() {
-  return ["test", "--headless", "--chrome", "--chromedriver", chromedriver(), "client-wasm", "--tests"];
+  return ["test", "--headless", "--chrome", "--chromedriver", chromedriver(), "client-wasm"];
 }
 
 /** A command that either passes or fails as a whole. */
