@@ -1,3 +1,13 @@
-//! What the end-to-end tests share: real servers, real relays, a native client, all of which end with their test.
+//! What the end-to-end tests share: real servers, real relays, a native client. Each ends with the value that stands for it.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`redis_server`] | a real `redis-server` |
+//! | [`relay_process`] | the real `lockrelay` binary |
+//! | [`native_client`] | the page's own session over a native socket |
+//! | [`proxy`] | a TCP connection that takes its time, or is cut |
 
+pub mod native_client;
+pub mod proxy;
 pub mod redis_server;
+pub mod relay_process;

@@ -2,7 +2,7 @@
 
 use redis::Script;
 
-/// One script. Those that free or renew may run when memory is short: they are how it gets better.
+/// One script. Those that free, renew or only read may run when memory is short: they are how it gets better.
 macro_rules! script {
     ($file:literal, allow_oom) => {
         Script::new(concat!(
@@ -40,7 +40,7 @@ impl Scripts {
             reap: script!("reap.lua", allow_oom),
             close: script!("close.lua", allow_oom),
             end_recovery: script!("end_recovery.lua", allow_oom),
-            list: script!("list.lua"),
+            list: script!("list.lua", allow_oom),
         }
     }
 }
