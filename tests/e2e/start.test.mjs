@@ -39,8 +39,12 @@ async function npmStart(t, env) {
   const exited = once(npm, "close");
   const printed = [];
   const stop = async () => {
-    // As Ctrl-C does: to npm and to what it started alike.
-    if (npm.exitCode === null && npm.signalCode === null) process.kill(-npm.pid, "SIGINT");
+    // As Ctrl-C does: to npm and to what it started alike. They may be gone before npm's exit is known here.
+    try {
+      if (npm.exitCode === null && npm.signalCode === null) process.kill(-npm.pid, "SIGINT");
+    } catch (error) {
+      if (error.code !== "ESRCH") throw error;
+    }
     await exited;
   };
   atEnd(t, stop);
