@@ -3,6 +3,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`redis_server`] | a real `redis-server` |
+//! | [`store_session`] | a relay as its store sees it |
 //! | [`relay_process`] | the real `lockrelay` binary |
 //! | [`native_client`] | the page's own session over a native socket |
 //! | [`proxy`] | a TCP connection that takes its time, or is cut |
@@ -11,3 +12,4 @@ pub mod native_client;
 pub mod proxy;
 pub mod redis_server;
 pub mod relay_process;
+pub mod store_session;

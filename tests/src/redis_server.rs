@@ -106,6 +106,19 @@ impl RedisServer {
             .expect("the server answers")
     }
 
+    /// Sends a command of the test itself, for example `CONFIG SET maxmemory 1`; arguments have no spaces.
+    ///
+    /// # Panics
+    /// If the server refuses it.
+    pub async fn command(&self, command: &str) -> redis::Value {
+        let mut words = command.split(' ');
+        let mut cmd = redis::cmd(words.next().expect("split gives one at least"));
+        cmd.arg(words.collect::<Vec<_>>());
+        cmd.query_async(&mut self.connection().await)
+            .await
+            .expect("the server does what the test says")
+    }
+
     /// All keys.
     ///
     /// # Panics

@@ -7,6 +7,7 @@
 //! | `scripts` | the scripts as they are sent |
 //! | `reply` | what they answer, as the store's types |
 //! | `server` | whether a server is fit, and whether this is its first use |
+//! | `link` | the connection that calls share |
 //! | `hints` | grants by publish/subscribe |
 //! | [`scratch`] | where the demo's shop keeps its things |
 //!
@@ -16,6 +17,7 @@
 //! partition in each key.
 
 mod hints;
+mod link;
 mod reply;
 pub mod scratch;
 mod scripts;
@@ -26,9 +28,9 @@ use super::{
     SessionId, Slot, StoreError,
 };
 use async_trait::async_trait;
+use link::Link;
 use lockrelay_protocol::Mode;
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{Client, RedisError, Script, ScriptInvocation};
+use redis::{Client, ErrorKind, RedisError, Script, ScriptInvocation};
 use reply::Reply;
 use scripts::Scripts;
 use std::sync::Arc;
@@ -77,7 +79,7 @@ impl RedisOptions {
 #[derive(Clone)]
 pub struct RedisStore {
     client: Client,
-    connection: ConnectionManager,
+    connection: Link,
     scripts: Arc<Scripts>,
     options: Arc<RedisOptions>,
 }
@@ -96,21 +98,15 @@ impl RedisStore {
     /// [`StoreError::Unfit`] if the URL is wrong or the server is not fit for locks, with what to change;
     /// [`StoreError::Unavailable`] if it does not answer.
     pub async fn connect(options: RedisOptions) -> Result<Self, StoreError> {
-        let client = Client::open(options.url.as_str()).map_err(|error| {
+        let client = link::client(&options.url).map_err(|error| {
             StoreError::Unfit(format!(
                 "the Redis URL cannot be used ({error}); write redis://host:port"
             ))
         })?;
         let timeout = Duration::from_millis(options.response_millis);
-        let config = ConnectionManagerConfig::new()
-            .set_connection_timeout(Some(timeout))
-            .set_response_timeout(Some(timeout))
-            .set_min_delay(Duration::from_millis(50))
-            .set_max_delay(Duration::from_millis(500))
-            .set_number_of_retries(3);
-        let mut connection = ConnectionManager::new_with_config(client.clone(), config)
+        let mut connection = Link::connect(client.clone(), timeout)
             .await
-            .map_err(|error| StoreError::Unavailable(error.to_string()))?;
+            .map_err(|error| failure(&error))?;
         server::check_fit(&mut connection).await?;
         Ok(Self {
             client,
@@ -131,7 +127,9 @@ impl RedisStore {
     }
 
     async fn invoke(&self, call: &ScriptInvocation<'_>) -> Result<Reply, StoreError> {
-        call.invoke_async(&mut self.connection.clone()).await.map_err(failure)
+        call.invoke_async(&mut self.connection.clone())
+            .await
+            .map_err(|error| failure(&error))
     }
 }
 
@@ -140,13 +138,21 @@ fn key(partition: Partition) -> String {
     format!("lockrelay:{{{}}}", partition.0)
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the signature that map_err asks for")]
-fn failure(error: RedisError) -> StoreError {
+fn failure(error: &RedisError) -> StoreError {
     match error.code() {
         Some("OOM") => StoreError::Full(error.to_string()),
+        Some("NOAUTH" | "NOPERM" | "WRONGPASS") => unpermitted(error),
+        _ if error.kind() == ErrorKind::AuthenticationFailed => unpermitted(error),
         // Among the others is READONLY: a replica after a failover, until the connection reaches the master.
         _ => StoreError::Unavailable(error.to_string()),
     }
+}
+
+fn unpermitted(error: &RedisError) -> StoreError {
+    StoreError::Unfit(format!(
+        "the Redis server does not let this user in, or not do what a relay needs ({error}): check user and password of the \
+         URL, and permit the keys and channels lockrelay:* with @hash @scripting @pubsub, INFO and TIME"
+    ))
 }
 
 /// A call with what each caller says of itself.

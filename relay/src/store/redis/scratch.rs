@@ -1,9 +1,9 @@
 //! Where the demo's shop keeps its things when several relays share it. No rule of Lockrelay holds here: plain reads and plain
 //! writes, which race as those of any shop do. All keys begin with `lockrelay-demo:` and vanish a day after their last use.
 
+use super::link::Link;
 use crate::demo::{Entry, Scratch, ScratchError};
 use async_trait::async_trait;
-use redis::aio::ConnectionManager;
 use redis::streams::{StreamRangeReply, StreamReadOptions, StreamReadReply};
 use redis::{AsyncCommands as _, Client, RedisError};
 use std::sync::Arc;
@@ -21,13 +21,13 @@ const LOG: &str = "lockrelay-demo:log";
 
 /// A scratch in Redis.
 pub struct RedisScratch {
-    connection: ConnectionManager,
+    connection: Link,
     news: broadcast::Sender<Entry>,
     reader: AbortHandle,
 }
 
 impl RedisScratch {
-    pub(super) fn new(client: Client, connection: ConnectionManager) -> Self {
+    pub(super) fn new(client: Client, connection: Link) -> Self {
         let news = broadcast::channel(HISTORY).0;
         let reader = tokio::spawn(read_on(client, news.clone())).abort_handle();
         Self {

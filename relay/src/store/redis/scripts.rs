@@ -33,7 +33,7 @@ pub(super) struct Scripts {
 impl Scripts {
     pub(super) fn new() -> Self {
         Self {
-            open: script!("open.lua"),
+            open: script!("open.lua", allow_oom),
             batch: script!("batch.lua"),
             freeing_batch: script!("batch.lua", allow_oom),
             renew: script!("renew.lua", allow_oom),
