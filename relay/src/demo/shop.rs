@@ -108,9 +108,9 @@ impl Shop {
             return Ok(run);
         }
         let run = self.scratch.increment("run").await?;
-        if run == 1 {
-            self.begin(run, FIRST_STOCK).await?;
-        }
+        // Relays that share a scratch may both ask first. Then there are two runs, the second of which goes on; each begins
+        // with its event, or newcomers would wait for it.
+        self.begin(run, FIRST_STOCK).await?;
         Ok(run)
     }
 

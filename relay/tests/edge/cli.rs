@@ -228,3 +228,17 @@ async fn an_address_that_is_taken_ends_with_code_1() {
         "{error}"
     );
 }
+
+#[tokio::test]
+async fn a_redis_that_is_not_there_ends_with_code_1_and_without_the_password() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let url = format!("redis://:secret@{free}");
+    let output = run(&["--listen", "127.0.0.1:0", "--redis", &url], &[]).await;
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(!error.contains("secret"), "{error}");
+    assert!(error.contains("lockrelay: "), "{error}");
+}

@@ -76,15 +76,9 @@ async fn read(client: &Client, news: &broadcast::Sender<Entry>, last: &mut Optio
     let config = redis::AsyncConnectionConfig::new().set_response_timeout(None);
     let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
     loop {
-        let from = match last {
-            Some(id) => id.clone(),
-            // From the newest entry that is there, by its id: "$" would forget what comes between two reads.
-            None => {
-                let newest: StreamRangeReply = connection.xrevrange_count(LOG, "+", "-", 1).await?;
-                newest.ids.first().map_or_else(|| "0-0".to_owned(), |id| id.id.clone())
-            }
-        };
-        *last = Some(from.clone());
+        // From the beginning: what is appended before the first read is not missed, and who follows knows by the ids what
+        // it has had.
+        let from = last.clone().unwrap_or_else(|| "0-0".to_owned());
         let options = StreamReadOptions::default().block(5_000).count(HISTORY);
         let reply: Option<StreamReadReply> = connection.xread_options(&[LOG], &[from], &options).await?;
         for id in reply.iter().flat_map(|reply| &reply.keys).flat_map(|key| &key.ids) {
