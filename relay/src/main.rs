@@ -95,7 +95,8 @@ async fn build(config: &Config) -> Result<Relay, Box<dyn std::error::Error>> {
             assume_first_start: config.assume_first_start,
             ..RedisOptions::new(redis.with_password())
         })
-        .await?;
+        .await
+        .map_err(|error| format!("{redis}: {error}"))?;
         if config.demo {
             builder = builder.demo_on(Arc::new(store.scratch()));
         }
