@@ -95,7 +95,8 @@ impl LockCell {
     fn on_release(self: &Rc<Self>, callback: Function) -> Function {
         if let Some(reason) = self.reason.get() {
             self.support.call(&callback, &JsValue::from_str(reason.as_str()));
-            return Closure::once_into_js(|| {}).unchecked_into();
+            // Unsubscribing means nothing any more, however often it is done.
+            return Closure::<dyn Fn()>::new(|| {}).into_js_value().unchecked_into();
         }
         let id = self.next_callback.replace(self.next_callback.get() + 1);
         self.callbacks.borrow_mut().push((id, callback));

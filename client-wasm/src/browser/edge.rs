@@ -45,6 +45,8 @@ pub struct Edge {
     timer: RefCell<Option<(Millis, Timeout)>>,
     listener: Box<dyn Fn(Output)>,
     draining: Cell<bool>,
+    /// The session has failed: nobody may enter it again.
+    abandoned: Cell<bool>,
     page_events: RefCell<Vec<PageEvent>>,
     this: Weak<Edge>,
 }
@@ -72,6 +74,7 @@ impl Edge {
             timer: RefCell::new(None),
             listener,
             draining: Cell::new(false),
+            abandoned: Cell::new(false),
             page_events: RefCell::new(Vec::new()),
             this: Weak::clone(this),
         });
@@ -83,6 +86,9 @@ impl Edge {
 
     /// Hands the session an input and does what follows, before it returns.
     pub fn feed(&self, input: Input) {
+        if self.abandoned.get() {
+            return;
+        }
         let now = self.clock.now();
         self.session.borrow_mut().handle(now, input);
         self.drain();
@@ -98,8 +104,11 @@ impl Edge {
         self.session.borrow().state()
     }
 
-    /// Ends the socket without a word to the session, when the session itself has failed.
+    /// Ends the socket without a word to the session, when the session itself has failed. Timers, page events and answers of
+    /// the token function that are still to come find nobody.
     pub fn abandon(&self) {
+        self.abandoned.set(true);
+        self.wanted.set(0);
         if let Ok(mut socket) = self.socket.try_borrow_mut() {
             *socket = None;
         }
