@@ -1,5 +1,7 @@
 //! What only a real Redis can do to its relays: be full, be emptied, forget scripts, drop connections, restart, be unfit.
 
+#![expect(clippy::unwrap_used, reason = "what the tests share is test too")]
+
 use lockrelay::store::redis::{RedisOptions, RedisStore};
 use lockrelay::store::{Admission, Answer, Hint, LockStore as _, Op, Outcome, SessionId, Slot, StoreError};
 use lockrelay_protocol::{Mode, MutexName};
