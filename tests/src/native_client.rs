@@ -105,6 +105,12 @@ impl NativeClient {
         self.start(options).answer().await
     }
 
+    /// The connection's state, to be watched.
+    #[must_use]
+    pub fn states(&self) -> watch::Receiver<ConnectionState> {
+        self.state.clone()
+    }
+
     /// Waits until the connection is in this state.
     ///
     /// # Panics
