@@ -7,6 +7,8 @@
 //! | [`calls`] | calls to the store |
 //! | [`replies`] | what came of them |
 //!
+//! The relay has a session of its own in each partition ([`Tenure`]): where one is lost, the others go on.
+//!
 //! Store calls run in tasks of their own, so that one that panics, or hangs, ends neither the hub nor a connection. Calls of
 //! a session that was lost are dropped; a reply that comes late is not listened to.
 
@@ -14,6 +16,7 @@ use super::clock::{Clock, Millis, Now};
 use super::handle::{Command, Drained, End, Outgoing, Refused, StartError};
 use super::hub::{ConnKey, Hub, Output};
 use super::keeper::{Due, Keeper};
+use super::tenure::Tenure;
 use crate::defaults::Durations;
 use crate::metrics::Metrics;
 use crate::store::{Hint, LockStore, SessionId, random_lock_id};
@@ -84,11 +87,16 @@ pub(super) async fn run(setup: Setup) {
             partitions,
             Box::new(random_lock_id),
         ),
-        calls: Calls::new(setup.store, setup.durations.clone(), setup.metrics, clock.clone()),
+        calls: Calls::new(
+            setup.store,
+            setup.durations.clone(),
+            setup.metrics,
+            clock.clone(),
+            partitions,
+        ),
         durations: setup.durations,
         clock,
-        partitions: usize::from(partitions),
-        phase: Phase::Unopened,
+        tenures: (0..partitions).map(|_| Tenure::new(SessionId::random())).collect(),
         hints: StreamMap::new(),
         outlets: HashMap::new(),
         ready: setup.ready,
@@ -96,7 +104,9 @@ pub(super) async fn run(setup: Setup) {
         drain: None,
     };
     let mut inbox = setup.inbox;
-    driver.open();
+    for partition in 0..driver.tenures.len() {
+        driver.open(partition);
+    }
     loop {
         // What clients said comes before what time brings about: after a pause of the process their acknowledgements are
         // already there.
@@ -131,23 +141,13 @@ struct Driver {
     calls: Calls,
     durations: Durations,
     clock: SharedClock,
-    partitions: usize,
-    phase: Phase,
+    /// One for each partition.
+    tenures: Vec<Tenure>,
     hints: StreamMap<usize, ReceiverStream<Hint>>,
     outlets: HashMap<ConnKey, Outlet>,
     ready: watch::Sender<bool>,
     first: Option<oneshot::Sender<Result<(), StartError>>>,
     drain: Option<Drain>,
-}
-
-enum Phase {
-    Unopened,
-    /// The store has been asked for this session, and has not answered yet.
-    Opening(SessionId),
-    Open {
-        id: SessionId,
-        keepers: Vec<Keeper>,
-    },
 }
 
 /// The way to a client.
@@ -163,12 +163,10 @@ struct Drain {
 }
 
 impl Driver {
-    /// Asks for a new session.
-    fn open(&mut self) {
-        let id = SessionId::random();
-        self.phase = Phase::Opening(id);
-        let seen = (0..self.partitions).map(|partition| self.hub.seen(partition)).collect();
-        self.calls.open(id, seen);
+    /// Asks for the session that the tenure names.
+    fn open(&mut self, partition: usize) {
+        let id = self.tenures[partition].id();
+        self.calls.open(partition, id, self.hub.seen(partition));
     }
 
     fn envelope(&mut self, envelope: Envelope) {
@@ -233,50 +231,52 @@ impl Driver {
         self.keeper(partition, Keeper::renew_soon);
     }
 
-    /// The lease of the whole relay is the shortest of its partitions'.
-    fn share_lease(&mut self) {
-        if let Phase::Open { keepers, .. } = &self.phase
-            && let Some(until) = keepers.iter().map(Keeper::lease_until).min()
-        {
-            self.hub.lease(until);
+    /// Tells the hub how long it may promise what in a partition.
+    fn share_lease(&mut self, partition: usize) {
+        let tenure = &mut self.tenures[partition];
+        if tenure.is_open() && tenure.is_moving() && !self.hub.is_moving(partition) {
+            tracing::info!(partition, "all locks are in the store's new generation");
+            tenure.moved();
+        }
+        if let Some(until) = tenure.lease_until() {
+            self.hub.lease(partition, until);
         }
     }
 
-    fn is(&self, session: SessionId) -> bool {
-        matches!(self.phase, Phase::Open { id, .. } if id == session)
+    /// Whether the partition's session is open and this one.
+    fn is(&self, partition: usize, session: SessionId) -> bool {
+        let tenure = &self.tenures[partition];
+        tenure.is_open() && tenure.id() == session
     }
 
     fn keeper<T>(&mut self, partition: usize, f: impl FnOnce(&mut Keeper) -> T) -> Option<T> {
-        match &mut self.phase {
-            Phase::Open { keepers, .. } => keepers.get_mut(partition).map(f),
-            Phase::Unopened | Phase::Opening(_) => None,
-        }
+        self.tenures[partition].keeper().map(f)
     }
 
     /// Does what time, the keepers and the hub ask for. Returns whether the relay is done.
     fn step(&mut self) -> bool {
         let now = self.clock.now();
-        if let Some(until) = self.lease()
-            && now.believer >= until
-        {
-            self.lose_session(now, "its lease ran out before it could be renewed");
+        for partition in 0..self.tenures.len() {
+            if self.tenures[partition].is_over(now) {
+                self.lose_session(now, partition, "its lease ran out before it could be renewed");
+            }
         }
         self.hub.tick(now);
         self.flush(now);
-        if let Phase::Open { id, keepers } = &mut self.phase {
-            for (partition, keeper) in keepers.iter_mut().enumerate() {
-                while let Some(due) = keeper.due(now, self.hub.has_waiters(partition)) {
-                    if due == Due::Renew {
-                        self.hub.begin_count(partition);
-                    }
-                    self.calls.due(due, partition, self.hub.caller(partition, *id));
+        for (partition, tenure) in self.tenures.iter_mut().enumerate() {
+            let id = tenure.id();
+            let Some(keeper) = tenure.keeper() else { continue };
+            while let Some(due) = keeper.due(now, self.hub.has_waiters(partition)) {
+                if due == Due::Renew {
+                    self.hub.begin_count(partition);
                 }
-                if let Some(batch) = self.hub.next_batch(partition) {
-                    self.calls.execute(partition, self.hub.caller(partition, *id), batch);
-                }
+                self.calls.due(due, partition, self.hub.caller(partition, id));
+            }
+            if let Some(batch) = self.hub.next_batch(partition) {
+                self.calls.execute(partition, self.hub.caller(partition, id), batch);
             }
         }
-        let ready = self.drain.is_none() && matches!(self.phase, Phase::Open { .. });
+        let ready = self.drain.is_none() && self.tenures.iter().all(Tenure::is_open);
         self.ready
             .send_if_modified(|was| std::mem::replace(was, ready) != ready);
         match &self.drain {
@@ -285,26 +285,22 @@ impl Driver {
         }
     }
 
-    fn lease(&self) -> Option<Millis> {
-        match &self.phase {
-            Phase::Open { keepers, .. } => keepers.iter().map(Keeper::lease_until).min(),
-            Phase::Unopened | Phase::Opening(_) => None,
-        }
-    }
-
     /// How long nothing is due.
-    fn wake(&self) -> Duration {
+    fn wake(&mut self) -> Duration {
         let now = self.clock.now();
         let mut wait = self
             .hub
             .deadline()
             .map_or(Millis::MAX, |at| at.saturating_sub(now.taker));
-        if let Phase::Open { keepers, .. } = &self.phase {
-            for (partition, keeper) in keepers.iter().enumerate() {
-                if let Some(at) = keeper.deadline(self.hub.has_waiters(partition)) {
-                    wait = wait.min(at.saturating_sub(now.taker));
-                }
-                wait = wait.min(keeper.lease_until().saturating_sub(now.believer));
+        for (partition, tenure) in self.tenures.iter_mut().enumerate() {
+            if let Some(at) = tenure.over_at() {
+                wait = wait.min(at.saturating_sub(now.believer));
+            }
+            let deadline = tenure
+                .keeper()
+                .and_then(|keeper| keeper.deadline(self.hub.has_waiters(partition)));
+            if let Some(at) = deadline {
+                wait = wait.min(at.saturating_sub(now.taker));
             }
         }
         if let Some(drain) = &self.drain {
@@ -352,16 +348,12 @@ impl Driver {
         let _ = self.ready.send(false);
         let Some(drain) = self.drain.take() else { return };
         let clean = self.hub.is_drained();
-        let id = match self.phase {
-            Phase::Open { id, .. } | Phase::Opening(id) => Some(id),
-            Phase::Unopened => None,
-        };
-        self.calls.drop_session();
-        let drained = match id {
+        let sessions: Vec<_> = self.tenures.iter().map(Tenure::id).collect();
+        let drained = if clean {
+            self.calls.close_now(&sessions).await
+        } else {
             // With a lock that somebody may still believe in, the session is left to run out.
-            _ if !clean => Drained::Left,
-            Some(id) => self.calls.close_now(id, self.partitions).await,
-            None => Drained::Clean,
+            Drained::Left
         };
         for done in drain.done {
             let _ = done.send(drained);

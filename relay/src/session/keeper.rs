@@ -6,7 +6,9 @@
 //! - The own lease runs from when a renewal was SENT, on the believer's clock, for L - delta. Whatever delays the reply only
 //!   shortens it.
 //! - A peer is dead when its counter has stood still for L + delta on the taker's clock, counted from the RECEIPT of the
-//!   reply that first showed the value. The reap compares the counter once more, so a peer that lives after all is safe.
+//!   reply that first showed the value, and a renewal that was SENT after that has shown it once more. That renewal counts
+//!   only where enough replicas have it: in a split brain the side without them reaps nobody. The reap compares the counter
+//!   again, so a peer that lives after all is safe.
 //! - A recovering store is let out of it by whoever has itself seen it recovering for L + delta.
 //! - One renewal at a time. With waiters a renewal is also the look for grants whose announcement was lost.
 
@@ -64,6 +66,8 @@ struct Peer {
     counter: u64,
     /// When a reply that showed this value was first received.
     since: Millis,
+    /// A renewal that was sent when it had stood still for long enough has shown the same value.
+    confirmed: bool,
 }
 
 /// See the [module documentation](self).
@@ -133,7 +137,9 @@ impl Keeper {
         let every = if waiters { self.pull_every } else { self.renew_every };
         let regular = self.renewed_at.saturating_add(every);
         let wanted = if self.renew_now { 0 } else { regular };
-        wanted.max(self.renewing.not_before)
+        let confirmation = self.still().filter(|(_, peer)| !peer.confirmed);
+        let confirmation = confirmation.map_or(Millis::MAX, |(_, peer)| peer.since.saturating_add(self.standstill));
+        wanted.min(confirmation).max(self.renewing.not_before)
     }
 
     /// The next call that is due, if any. It counts as under way until its result is told.
@@ -145,8 +151,7 @@ impl Keeper {
             return Some(Due::Renew);
         }
         if self.reaping.is_due(now)
-            && let Some((dead, peer)) = self.longest_still()
-            && now.taker >= peer.since.saturating_add(self.standstill)
+            && let Some((dead, peer)) = self.still().filter(|(_, peer)| peer.confirmed)
         {
             self.reaping.under_way = true;
             return Some(Due::Reap {
@@ -170,7 +175,8 @@ impl Keeper {
         None
     }
 
-    fn longest_still(&self) -> Option<(SessionId, Peer)> {
+    /// The peer whose counter has stood still for longest.
+    fn still(&self) -> Option<(SessionId, Peer)> {
         let oldest = self.peers.iter().min_by_key(|(id, peer)| (peer.since, **id));
         oldest.map(|(id, peer)| (*id, *peer))
     }
@@ -178,8 +184,10 @@ impl Keeper {
     /// When [`Keeper::due`] will have something, on the taker's clock, if nothing else happens before.
     pub(super) fn deadline(&self, waiters: bool) -> Option<Millis> {
         let renewal = (!self.renewing.under_way).then(|| self.next_renewal(waiters));
-        let reap = self.longest_still().filter(|_| !self.reaping.under_way);
-        let reap = reap.map(|(_, peer)| peer.since.saturating_add(self.standstill).max(self.reaping.not_before));
+        let reap = self
+            .still()
+            .filter(|(_, peer)| peer.confirmed && !self.reaping.under_way);
+        let reap = reap.map(|_| self.reaping.not_before);
         let recovery = self.recovering.filter(|_| !self.ending.under_way);
         let recovery = recovery.map(|since| since.saturating_add(self.standstill).max(self.ending.not_before));
         let list = self.list_from.filter(|_| !self.listing.under_way);
@@ -192,7 +200,7 @@ impl Keeper {
     pub(super) fn renewed(&mut self, sent: Now, now: Now, renewal: &Renewal, known: u64) -> bool {
         self.renewing.succeeded();
         self.lease_until = self.lease_until.max(sent.believer.saturating_add(self.own_lease));
-        self.peers_seen(now, &renewal.counters);
+        self.peers_seen(sent, now, &renewal.counters);
         // An acquire or a removal on its way is in `known`, so a surplus can only be what nobody knows. Twice, because a
         // renewal may have overtaken the reply that would have explained it.
         self.mismatches = if renewal.entries > known {
@@ -211,15 +219,21 @@ impl Keeper {
         self.recovering.take().is_some()
     }
 
-    fn peers_seen(&mut self, now: Now, counters: &[(SessionId, u64)]) {
+    fn peers_seen(&mut self, sent: Now, now: Now, counters: &[(SessionId, u64)]) {
         let mut peers = HashMap::with_capacity(counters.len());
         for (id, counter) in counters.iter().filter(|(id, _)| *id != self.own) {
-            let since = match self.peers.get(id) {
-                Some(peer) if peer.counter == *counter => peer.since,
-                _ => now.taker,
+            let peer = match self.peers.get(id) {
+                Some(peer) if peer.counter == *counter => Peer {
+                    confirmed: peer.confirmed || sent.taker >= peer.since.saturating_add(self.standstill),
+                    ..*peer
+                },
+                _ => Peer {
+                    counter: *counter,
+                    since: now.taker,
+                    confirmed: false,
+                },
             };
-            let counter = *counter;
-            peers.insert(*id, Peer { counter, since });
+            peers.insert(*id, peer);
         }
         self.peers = peers;
     }
@@ -362,6 +376,9 @@ mod tests {
         }
         assert_eq!(keeper.due(at(3_700 + 12_499), false), None);
         assert_eq!(keeper.deadline(false), Some(3_700 + 12_500));
+        assert_eq!(keeper.due(at(16_200), false), Some(Due::Renew), "its confirmation");
+        assert_eq!(keeper.due(at(16_200), false), None);
+        keeper.renewed(at(16_200), at(16_200), &renewal(9), 0);
         let reap = Some(Due::Reap { dead: PEER, counter: 9 });
         assert_eq!(keeper.due(at(16_200), false), reap);
         assert_eq!(keeper.due(at(16_201), false), None, "under way");
@@ -372,6 +389,27 @@ mod tests {
         assert_eq!(keeper.due(at(16_270), false), reap);
         keeper.reaped(at(16_280), PEER, Some(&Reaped::Gone));
         assert_eq!(keeper.due(at(17_000), false), None);
+    }
+
+    #[test]
+    fn nobody_is_reaped_before_a_renewal_sent_after_the_standstill_has_succeeded() {
+        let mut keeper = keeper();
+        keeper.due(at(3_000), false);
+        keeper.renewed(at(3_000), at(3_010), &renewal(9), 0);
+        // From 15,510 on it has stood still for long enough. A renewal sent before that confirms nothing, though it is
+        // answered after it.
+        assert_eq!(keeper.due(at(15_500), false), Some(Due::Renew));
+        keeper.renewed(at(15_500), at(15_600), &renewal(9), 0);
+        assert_eq!(keeper.due(at(15_600), false), Some(Due::Renew));
+        // Too few replicas have it.
+        keeper.renewal_failed(at(15_700));
+        assert_eq!(keeper.due(at(15_750), false), Some(Due::Renew));
+        assert_eq!(keeper.due(at(15_760), false), None);
+        keeper.renewed(at(15_750), at(15_770), &renewal(9), 0);
+        assert_eq!(
+            keeper.due(at(15_770), false),
+            Some(Due::Reap { dead: PEER, counter: 9 })
+        );
     }
 
     #[test]

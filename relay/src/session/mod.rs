@@ -6,6 +6,7 @@
 //! | [`handle`] | [`Sessions`] and [`Connection`]: what the socket layer sees |
 //! | `hub` | connections, requests and locks: a pure state machine |
 //! | `keeper` | the relay's own lease, its peers', recovery and orphans: pure too |
+//! | `tenure` | the relay's session in a partition, and the move of its locks into another generation: pure too |
 //! | `driver` | the one task that owns both, calls the store and keeps the time |
 //! | [`clock`] | the believer's clock and the taker's |
 //!
@@ -16,6 +17,7 @@ mod driver;
 pub mod handle;
 mod hub;
 mod keeper;
+mod tenure;
 
 #[cfg(test)]
 mod simulation;

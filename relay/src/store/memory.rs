@@ -54,6 +54,19 @@ impl MemoryStore {
         }
     }
 
+    /// All that it knows.
+    #[cfg(test)]
+    pub(crate) fn snapshot(&self) -> Machine {
+        self.lock().machine.clone()
+    }
+
+    /// Forgets all since that snapshot, as a server does that fails over or restarts, and begins a new generation.
+    #[cfg(test)]
+    pub(crate) fn restore(&self, snapshot: &Machine) {
+        let mut shared = self.lock();
+        shared.machine = snapshot.clone().after(&shared.machine);
+    }
+
     fn lock(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().expect("no call panics half-way")
     }

@@ -151,6 +151,8 @@ pub enum Op {
         /// Which one it is.
         lock_id: LockId,
     },
+    /// Takes a lock of an older generation over into this one, while it recovers.
+    Reassert(Claim),
     /// Goes on handing a mutex on, where a bound or a recovery cut that short.
     Settle {
         /// Which mutex.
@@ -172,6 +174,27 @@ pub struct Request {
     pub mode: Mode,
     /// What to do when it cannot be granted at once.
     pub admission: Admission,
+    /// Text for operators; at most 1,024 bytes.
+    pub metadata: Option<String>,
+}
+
+/// A lock that was granted in an older generation and that its relay still vouches for.
+///
+/// The store keeps it as if it had been granted here. Two that exclude one another should never come; if they do, the one
+/// with the higher fencing token stays: it was granted later, so the other must have been freed before, which the store has
+/// forgotten.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// Where to put it: a slot that the caller has nothing in. The very same entry there is answered with its state.
+    pub slot: Slot,
+    /// Its id, as it was granted. An entry of an older session with this id is replaced.
+    pub lock_id: LockId,
+    /// What it locks.
+    pub mutex: MutexName,
+    /// Who else may hold it.
+    pub mode: Mode,
+    /// Its fencing token, as it was granted. The counter is never below it.
+    pub token: u64,
     /// Text for operators; at most 1,024 bytes.
     pub metadata: Option<String>,
 }
@@ -217,6 +240,9 @@ pub enum Outcome {
     NotHeld,
     /// `Settle`: done as far as the bound allows.
     Settled,
+    /// `Reassert`: the store grants again, or a later grant excludes it. Nothing is kept of it. (One that is kept is
+    /// answered `Granted`, with its own token.)
+    Lost,
 }
 
 /// The answer to a call that a store carried out, or the reason why it did nothing.
@@ -228,7 +254,8 @@ pub enum Answer<T> {
     /// that the session held is lost.
     NoSession,
     /// The store's generation is not the caller's: it was restarted, failed over or lost data. Nothing was changed but the
-    /// generation itself. All that the caller holds is to be given up; see [`LockStore::open`].
+    /// generation itself. What the caller holds is to be carried into a new session with [`Op::Reassert`] while the
+    /// generation recovers, or to be given up.
     NewGeneration(Generation),
 }
 
@@ -277,6 +304,8 @@ pub enum EventKind {
     },
     /// It holds, and another request steals the mutex: tell the client, then remove the entry.
     Stolen,
+    /// It was claimed, and a later grant that excludes it was claimed after it: the entry is gone.
+    Lost,
 }
 
 /// A session's first sight of a partition.

@@ -19,6 +19,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 /// The clock, read by the driver and, at the moment of sending, by calls.
 #[derive(Clone)]
@@ -38,8 +39,10 @@ impl SharedClock {
 pub(super) enum Done {
     Opened {
         id: SessionId,
-        /// For each partition, when it was asked, and its answer.
-        answers: Result<Vec<(Now, Opened)>, StoreError>,
+        partition: usize,
+        /// When it was asked: the lease counts from here.
+        sent: Now,
+        answer: Result<Opened, StoreError>,
     },
     Executed {
         id: SessionId,
@@ -70,15 +73,26 @@ pub(super) enum Done {
         answer: Result<(Vec<Entry>, Option<Slot>), StoreError>,
     },
     /// An old session of this relay is out of the store.
-    OldClosed { unsettled: Vec<(usize, Vec<MutexName>)> },
+    OldClosed {
+        partition: usize,
+        unsettled: Vec<MutexName>,
+    },
+    /// The call was dropped with its session.
+    Dropped,
 }
 
 pub(super) struct Calls {
     context: Context,
-    /// Of the present session; dropped with it.
-    session: JoinSet<Done>,
+    under_way: JoinSet<Done>,
     /// Those that put old sessions out of the store.
     closers: JoinSet<Done>,
+    partitions: Vec<OfPartition>,
+}
+
+#[derive(Default)]
+struct OfPartition {
+    /// Ends the calls of the present session.
+    dropped: CancellationToken,
     failed_opens: u32,
 }
 
@@ -114,16 +128,6 @@ impl Context {
         answer
     }
 
-    async fn open(&self, id: SessionId, seen: Vec<(u64, u64)>) -> Result<Vec<(Now, Opened)>, StoreError> {
-        let mut answers = Vec::with_capacity(seen.len());
-        for (partition, (generation, token)) in seen.into_iter().enumerate() {
-            let sent = self.clock.now();
-            let call = self.store.open(Hub::partition(partition), id, generation, token);
-            answers.push((sent, self.attempt(StoreCall::Open, call).await?));
-        }
-        Ok(answers)
-    }
-
     /// The same batch until its outcome is known: nothing newer of this session may go before.
     async fn execute(&self, partition: usize, caller: Caller, batch: &Batch) -> Result<Answer<BatchReply>, StoreError> {
         let mut failures = 0;
@@ -137,9 +141,9 @@ impl Context {
                     tracing::error!(got, wanted, "the store answered another batch");
                 }
                 Err(StoreError::Full(problem)) => {
-                    // What goes on handing a mutex on would be sent again at once, and refused again.
-                    let settles = batch.ops.iter().any(|op| matches!(op, Op::Settle { .. }));
-                    if settles {
+                    // What is sent again at once would be refused again.
+                    let again = |op: &Op| matches!(op, Op::Settle { .. } | Op::Reassert(_));
+                    if batch.ops.iter().any(again) {
                         tokio::time::sleep(Duration::from_millis(RETRY_FIRST_MILLIS)).await;
                     }
                     return Err(StoreError::Full(problem));
@@ -175,7 +179,13 @@ impl Context {
 }
 
 impl Calls {
-    pub(super) fn new(store: Arc<dyn LockStore>, durations: Durations, metrics: Metrics, clock: SharedClock) -> Self {
+    pub(super) fn new(
+        store: Arc<dyn LockStore>,
+        durations: Durations,
+        metrics: Metrics,
+        clock: SharedClock,
+        partitions: u16,
+    ) -> Self {
         Self {
             context: Context {
                 store,
@@ -183,21 +193,28 @@ impl Calls {
                 metrics,
                 clock,
             },
-            session: JoinSet::new(),
+            under_way: JoinSet::new(),
             closers: JoinSet::new(),
-            failed_opens: 0,
+            partitions: (0..partitions).map(|_| OfPartition::default()).collect(),
         }
+    }
+
+    /// Makes a call of a partition's present session.
+    fn spawn(&mut self, partition: usize, call: impl Future<Output = Done> + Send + 'static) {
+        let dropped = self.partitions[partition].dropped.clone();
+        self.under_way
+            .spawn(async move { dropped.run_until_cancelled(call).await.unwrap_or(Done::Dropped) });
     }
 
     /// The next call that has ended; waits for one, and for ever if there is none.
     pub(super) async fn next(&mut self) -> Option<Done> {
         loop {
             let joined = tokio::select! {
-                Some(joined) = self.session.join_next() => joined,
+                Some(joined) = self.under_way.join_next() => joined,
                 Some(joined) = self.closers.join_next() => joined,
                 else => std::future::pending().await,
             };
-            // An error is a call that was dropped with its session.
+            // An error is a call that panicked outside the store's code: there is none.
             if let Ok(done) = joined {
                 return Some(done);
             }
@@ -206,7 +223,7 @@ impl Calls {
 
     /// The next call that has ended already.
     pub(super) fn try_next(&mut self) -> Option<Done> {
-        while let Some(joined) = self.session.try_join_next().or_else(|| self.closers.try_join_next()) {
+        while let Some(joined) = self.under_way.try_join_next().or_else(|| self.closers.try_join_next()) {
             if let Ok(done) = joined {
                 return Some(done);
             }
@@ -214,28 +231,32 @@ impl Calls {
         None
     }
 
-    /// Asks for a session in every partition, once; after failures with a growing pause before.
+    /// Asks for a session, once; after failures with a growing pause before.
     ///
     /// Each attempt has an id of its own: a session that an earlier attempt entered unnoticed may be standing still for
     /// others already, so no lease could be counted from finding it again. It runs out, and somebody reaps it.
-    pub(super) fn open(&mut self, id: SessionId, seen: Vec<(u64, u64)>) {
+    pub(super) fn open(&mut self, partition: usize, id: SessionId, (generation, token): (u64, u64)) {
         let context = self.context.clone();
-        let pause = Duration::from_millis(if self.failed_opens == 0 {
-            0
-        } else {
-            backoff(self.failed_opens)
-        });
-        self.failed_opens = self.failed_opens.saturating_add(1);
-        self.session.spawn(async move {
+        let failed = &mut self.partitions[partition].failed_opens;
+        let pause = Duration::from_millis(if *failed == 0 { 0 } else { backoff(*failed) });
+        *failed = failed.saturating_add(1);
+        self.spawn(partition, async move {
             tokio::time::sleep(pause).await;
-            let answers = context.open(id, seen).await;
-            Done::Opened { id, answers }
+            let sent = context.clock.now();
+            let call = context.store.open(Hub::partition(partition), id, generation, token);
+            let answer = context.attempt(StoreCall::Open, call).await;
+            Done::Opened {
+                id,
+                partition,
+                sent,
+                answer,
+            }
         });
     }
 
     /// The session is open.
-    pub(super) fn opened(&mut self) {
-        self.failed_opens = 0;
+    pub(super) fn opened(&mut self, partition: usize) {
+        self.partitions[partition].failed_opens = 0;
     }
 
     pub(super) fn hints(&self, partition: usize, id: SessionId) -> mpsc::Receiver<Hint> {
@@ -244,7 +265,7 @@ impl Calls {
 
     pub(super) fn execute(&mut self, partition: usize, caller: Caller, batch: Batch) {
         let context = self.context.clone();
-        self.session.spawn(async move {
+        self.spawn(partition, async move {
             let id = caller.session;
             let answer = context.execute(partition, caller, &batch).await;
             Done::Executed { id, partition, answer }
@@ -255,7 +276,7 @@ impl Calls {
     pub(super) fn due(&mut self, due: Due, partition: usize, caller: Caller) {
         let context = self.context.clone();
         let id = caller.session;
-        self.session.spawn(async move {
+        self.spawn(partition, async move {
             let at = Hub::partition(partition);
             let store = &context.store;
             match due {
@@ -292,27 +313,28 @@ impl Calls {
         });
     }
 
-    /// Stops all calls of the present session. What they ask for may still reach the store, which then knows no such session
-    /// any more, or ends it next.
-    pub(super) fn drop_session(&mut self) {
-        self.session = JoinSet::new();
+    /// Stops all calls of a partition's present session. What they ask for may still reach the store, which then knows no
+    /// such session any more, or ends it next.
+    pub(super) fn drop_session(&mut self, partition: usize) {
+        std::mem::take(&mut self.partitions[partition].dropped).cancel();
     }
 
     /// Puts an old session out of the store, for as long as it takes.
-    pub(super) fn close_old(&mut self, id: SessionId, partitions: usize) {
+    pub(super) fn close_old(&mut self, partition: usize, id: SessionId) {
         let context = self.context.clone();
         self.closers.spawn(async move {
-            let mut unsettled = Vec::new();
-            for partition in 0..partitions {
-                unsettled.push((partition, context.close(partition, id).await));
-            }
-            Done::OldClosed { unsettled }
+            let unsettled = context.close(partition, id).await;
+            Done::OldClosed { partition, unsettled }
         });
     }
 
-    /// Puts the session, and old ones that are still on their way, out of the store, in the time that a few calls take.
-    pub(super) async fn close_now(mut self, id: SessionId, partitions: usize) -> Drained {
-        self.close_old(id, partitions);
+    /// Puts the sessions, one for each partition, and old ones that are still on their way, out of the store, in the time
+    /// that a few calls take.
+    pub(super) async fn close_now(mut self, sessions: &[SessionId]) -> Drained {
+        for (partition, id) in sessions.iter().enumerate() {
+            self.drop_session(partition);
+            self.close_old(partition, *id);
+        }
         let limit = Duration::from_millis(self.context.durations.store_timeout_millis.saturating_mul(3));
         let all = async { while self.closers.join_next().await.is_some() {} };
         match tokio::time::timeout(limit, all).await {

@@ -1,67 +1,14 @@
-//! What comes from the store: outcomes of batches, events, recovery, orphans, and the loss of the session.
+//! What comes from the store: outcomes of batches, events, the end of a recovery, orphans.
 
+use super::sessions::claim;
 use super::{
-    Admission, Batch, Caller, CloseCode, ConnKey, EntryKey, ErrorCode, Generation, Hub, MutexName, Now, Op, Opened,
-    Output, Owed, Partition, Place, ReleaseReason, Request, ServerMessage, SessionId, Stage, Timer, Todo,
+    Admission, Batch, Caller, EntryKey, ErrorCode, Generation, Hub, MutexName, Now, Op, Output, Owed, Partition, Place,
+    ReleaseReason, Request, ServerMessage, SessionId, Stage, Timer, Todo,
 };
-use crate::session::clock::Millis;
 use crate::store::{BOUND, BatchReply, Event, EventKind, Outcome};
 use std::collections::BTreeSet;
 
 impl Hub {
-    /// A session was opened in every partition. What was asked for meanwhile goes out now.
-    pub(in crate::session) fn session_opened(&mut self, opened: &[Opened]) {
-        for (desk, opened) in self.desks.iter_mut().zip(opened) {
-            desk.opened(opened);
-        }
-        self.lease_until = Some(0);
-    }
-
-    /// Until when the session is valid, on the believer's clock. Only ever later, while it lasts.
-    pub(in crate::session) fn lease(&mut self, until: Millis) {
-        if let Some(lease) = &mut self.lease_until {
-            *lease = until.max(*lease);
-        }
-    }
-
-    /// The session is gone, or the relay may no longer believe in it: every lock ends, every connection is closed. Whoever
-    /// connects from now on waits for the next session.
-    pub(in crate::session) fn session_lost(&mut self, now: Now) {
-        self.lease_until = None;
-        for conn in self.conns_in_order() {
-            for key in self.entries_of(conn) {
-                self.lost_with_session(now, conn, key);
-            }
-            if self.is_open(conn) {
-                self.close(conn, CloseCode::StoreLost, "the relay lost its session in the store");
-            }
-            self.conns.remove(&conn);
-            self.metrics.connections.dec();
-        }
-        // What is left are entries of connections that ended, on their way out of a store that has none of them any more.
-        self.entries.clear();
-        self.locks.clear();
-        self.timers.clear();
-        for desk in &mut self.desks {
-            desk.reset();
-        }
-    }
-
-    fn lost_with_session(&mut self, now: Now, conn: ConnKey, key: EntryKey) {
-        let told = match self.entries.get(&key) {
-            Some(entry) => !matches!(entry.stage, Stage::Held { lost: None, .. }),
-            None => true,
-        };
-        if !told {
-            self.metrics.lost(ReleaseReason::StoreLost);
-            if self.is_open(conn) {
-                self.tell_loss(key, ReleaseReason::StoreLost);
-            }
-        }
-        // For what is counted by stage.
-        self.set_stage(now, key, Stage::Removing(Owed::default()));
-    }
-
     /// The newest that is known of a partition, for a new session.
     pub(in crate::session) fn seen(&self, partition: usize) -> (u64, u64) {
         (self.desks[partition].generation, self.desks[partition].highest_token)
@@ -91,7 +38,6 @@ impl Hub {
 
     /// The next batch for a partition, unless one is on its way or there is nothing to do, or no session to do it with.
     pub(in crate::session) fn next_batch(&mut self, partition: usize) -> Option<Batch> {
-        self.lease_until?;
         let Self {
             desks,
             entries,
@@ -123,6 +69,11 @@ impl Hub {
                     metadata: acquire.metadata.clone(),
                 }))
             }
+            Todo::Reassert(key) => claim(entries.get(key)?).or_else(|| {
+                // Withdrawn meanwhile.
+                desk.claims -= 1;
+                None
+            }),
             Todo::Remove(key) => match &entries.get(key)?.place {
                 Place::Sent { slot, lock_id } => Some(Op::Remove {
                     slot: *slot,
@@ -143,6 +94,7 @@ impl Hub {
         let todos = self.desks[partition].landed();
         for (todo, outcome) in todos.into_iter().zip(reply.outcomes) {
             match todo {
+                Todo::Reassert(key) => self.claim_answered(now, partition, key, outcome),
                 Todo::Acquire(key) => self.acquire_done(now, partition, key, outcome),
                 Todo::Remove(key) => {
                     if let Some(Stage::Removing(owed)) = self.entries.get(&key).map(|entry| entry.stage) {
@@ -215,7 +167,7 @@ impl Hub {
                 self.outputs.push_back(Output::List(partition));
             }
             // No outcome of an acquire: whatever the store has of it is to go.
-            Outcome::Released | Outcome::Cancelled | Outcome::NotHeld | Outcome::Settled => {
+            Outcome::Released | Outcome::Cancelled | Outcome::NotHeld | Outcome::Settled | Outcome::Lost => {
                 self.fail(key, "the store answered nonsense");
                 self.remove(now, key, Owed::default());
             }
@@ -223,7 +175,10 @@ impl Hub {
     }
 
     fn granted(&mut self, now: Now, key: EntryKey, token: u64) {
-        let valid = self.valid_millis(now) > 0;
+        let Some(partition) = self.entries.get(&key).map(|entry| entry.partition) else {
+            return;
+        };
+        let valid = self.valid_millis(now, partition) > 0;
         let Some(entry) = self.entries.get_mut(&key) else {
             return;
         };
@@ -284,8 +239,11 @@ impl Hub {
             }
             (EventKind::Stolen, Stage::Asked { stolen }) => *stolen = true,
             (EventKind::Stolen, Stage::Held { .. }) => self.lose(now, key, ReleaseReason::Stolen),
-            // Waiting cannot be stolen from. What is being removed needs no news.
+            // The store has nothing more of it: the `Remove` that follows finds nothing.
+            (EventKind::Lost, Stage::Held { .. }) => self.lose(now, key, ReleaseReason::StoreLost),
+            // Waiting cannot be stolen from, nor be claimed. What is being removed needs no news.
             (EventKind::Stolen, Stage::Waiting { .. } | Stage::Removing(_))
+            | (EventKind::Lost, _)
             | (EventKind::Granted { .. }, Stage::Held { .. } | Stage::Removing(_)) => {}
         }
     }
@@ -338,14 +296,15 @@ impl Hub {
     }
 
     pub(super) fn tell_grant(&mut self, now: Now, key: EntryKey) {
-        let valid_millis = self.valid_millis(now);
         let Some(entry) = self.entries.get(&key) else { return };
+        let valid_millis = self.valid_millis(now, entry.partition);
         let (Place::Sent { lock_id, .. }, Stage::Held { token, .. }) = (&entry.place, entry.stage) else {
             return;
         };
-        let Some(conn) = self.conns.get(&entry.conn) else {
+        let Some(conn) = self.conns.get_mut(&entry.conn) else {
             return;
         };
+        conn.tell(entry.partition);
         let (to, message) = (
             entry.conn,
             ServerMessage::Granted {

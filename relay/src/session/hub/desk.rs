@@ -2,6 +2,7 @@
 //! far the stream of events has been read.
 
 use super::entry::EntryKey;
+use crate::session::clock::Millis;
 use crate::store::{BOUND, Batch, Generation, Op, Opened, Slot};
 use lockrelay_protocol::{LockId, MutexName};
 use std::cmp::Reverse;
@@ -29,6 +30,12 @@ pub(super) struct Desk {
     pub(super) highest_token: u64,
     /// Entries that wait for a grant.
     pub(super) waiters: usize,
+    /// Whether there is a session to send operations with.
+    open: bool,
+    /// Until when the relay may believe in what it has here, on the believer's clock. `None`: there is nothing to believe in.
+    pub(super) lease_until: Option<Millis>,
+    /// Locks whose claim in a new generation has not been answered.
+    pub(super) claims: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,26 +51,47 @@ enum Occupant {
 /// An operation that is to go to the store, and on whose account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Todo {
+    /// Claims a lock of an older generation.
+    Reassert(EntryKey),
     Acquire(EntryKey),
     Remove(EntryKey),
-    RemoveOrphan { slot: Slot, lock_id: LockId },
+    RemoveOrphan {
+        slot: Slot,
+        lock_id: LockId,
+    },
     Settle(MutexName),
 }
 
 impl Desk {
-    /// Forgets the session, but not what keeps tokens and generations rising.
+    /// Forgets the session with all that it had, but not what keeps tokens and generations rising.
     pub(super) fn reset(&mut self) {
         *self = Self {
             generation: self.generation,
             highest_token: self.highest_token,
-            // Requests that wait for a session are not kept: their connections were closed.
             ..Self::default()
         };
+    }
+
+    /// The session has ended, and what it had is put into the next one: `held` keep their slots, nothing else has one, and
+    /// nothing is queued.
+    pub(super) fn move_out(&mut self, held: &[(Slot, EntryKey)]) {
+        let (lease_until, waiters) = (self.lease_until, self.waiters);
+        self.reset();
+        (self.lease_until, self.waiters) = (lease_until, waiters);
+        let slots = held.iter().map(|(slot, _)| slot.0 + 1).max().unwrap_or(0);
+        self.slots = vec![Occupant::Nobody; slots as usize];
+        for (slot, key) in held {
+            self.put(slot.0, Occupant::Entry(*key));
+        }
+        let free = |slot: &u32| self.slots[*slot as usize] == Occupant::Nobody;
+        self.free = (0..slots).filter(free).map(Reverse).collect();
     }
 
     pub(super) fn opened(&mut self, opened: &Opened) {
         self.saw_generation(opened.generation);
         self.highest_token = self.highest_token.max(opened.highest_token);
+        self.open = true;
+        self.lease_until.get_or_insert(0);
     }
 
     pub(super) fn saw_generation(&mut self, generation: Generation) {
@@ -92,7 +120,7 @@ impl Desk {
     /// Makes the next batch, unless one is on its way or there is nothing to do. `op` names the operation; it is given the
     /// lowest free slot where it needs one.
     pub(super) fn next_batch(&mut self, mut op: impl FnMut(&mut Self, &Todo) -> Option<Op>) -> Option<Batch> {
-        if self.in_flight.is_some() {
+        if self.in_flight.is_some() || !self.open {
             return None;
         }
         let mut sent = Vec::new();
@@ -233,7 +261,7 @@ impl Desk {
 
 /// Which partition a mutex belongs to: FNV-1a, 64 bits, modulo their number. All relays of a store must agree, so this
 /// never changes.
-pub(super) fn partition_of(mutex: &MutexName, partitions: usize) -> usize {
+pub(in crate::session) fn partition_of(mutex: &MutexName, partitions: usize) -> usize {
     let hash = mutex.as_str().bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     });

@@ -42,11 +42,12 @@ impl Hub {
 
     /// Whether nothing is left, neither here nor on its way to the store.
     pub(in crate::session) fn is_drained(&self) -> bool {
-        self.entries.is_empty() && (self.lease_until.is_none() || self.desks.iter().all(Desk::is_quiet))
+        let quiet = |desk: &Desk| desk.lease_until.is_none() || desk.is_quiet();
+        self.entries.is_empty() && self.desks.iter().all(quiet)
     }
 
     /// The relay gives up on a connection whose client may still believe in what it holds.
-    fn closing(&mut self, now: Now, conn: ConnKey) {
+    pub(super) fn closing(&mut self, now: Now, conn: ConnKey) {
         let Some(state) = self.conns.get_mut(&conn) else {
             return;
         };

@@ -6,7 +6,8 @@
 //! |---|---|
 //! | this one | what connections ask for |
 //! | [`endings`] | how connections, requests and locks end |
-//! | [`answers`] | what the store answers and announces, and the loss of the session |
+//! | [`answers`] | what the store answers and announces |
+//! | [`sessions`] | a partition's session: opened, lost, and moved into another generation |
 //! | [`time`] | heartbeats, silence, limits |
 //! | [`entry`] | a request and its lock, stage by stage |
 //! | [`desk`] | slots, operations and events of one partition |
@@ -29,6 +30,8 @@
 //! | `lost` is never answered | removed F after it was told: what the client got before rests on older acknowledgements, what it gets later comes after the `lost` |
 //! | connection ends with requests in flight | every entry is removed; nothing is told |
 //! | store full after an unknown outcome | the entries may exist: they are removed, their clients told `STORE_UNAVAILABLE` |
+//! | new generation with a batch in flight | what it asked for is asked again in the next session; what it removed is gone, for it is not claimed |
+//! | release during a move | the claim, if it was not sent yet, is left out; the `Remove` follows it otherwise |
 //! | session lost with a batch in flight | the reply is not listened to any more; the entries are not the session's any more |
 //! | grant when the own lease has run out | removed again; the client is told `STORE_UNAVAILABLE` |
 
@@ -36,6 +39,7 @@ mod answers;
 mod desk;
 mod endings;
 mod entry;
+mod sessions;
 mod time;
 mod timers;
 
@@ -47,7 +51,8 @@ use super::handle::{Command, End};
 use crate::defaults::Durations;
 use crate::metrics::Metrics;
 use crate::store::{Admission, Batch, Caller, Generation, Op, Opened, Partition, Request, SessionId};
-use desk::{Desk, Todo, partition_of};
+pub(super) use desk::partition_of;
+use desk::{Desk, Todo};
 use entry::{Entry, EntryKey, Owed, Place, Stage};
 use lockrelay_protocol::{
     Acquire, CloseCode, ErrorCode, LockId, Mode, MutexName, ReleaseReason, RequestId, ServerMessage,
@@ -87,6 +92,17 @@ struct Conn {
     held: usize,
     heartbeat: Option<Millis>,
     silence: Option<Millis>,
+    /// The partitions whose lease it has been told of.
+    told: Vec<usize>,
+}
+
+impl Conn {
+    /// It is told of the lease of this partition.
+    fn tell(&mut self, partition: usize) {
+        if !self.told.contains(&partition) {
+            self.told.push(partition);
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,8 +118,6 @@ pub(super) struct Hub {
     durations: Durations,
     metrics: Metrics,
     new_lock_id: Box<dyn FnMut() -> LockId + Send>,
-    /// Until when the relay's own session is valid, on the believer's clock. `None`: it has none.
-    lease_until: Option<Millis>,
     conns: HashMap<ConnKey, Conn>,
     entries: HashMap<EntryKey, Entry>,
     locks: HashMap<LockId, EntryKey>,
@@ -124,7 +138,6 @@ impl Hub {
             durations,
             metrics,
             new_lock_id,
-            lease_until: None,
             conns: HashMap::new(),
             entries: HashMap::new(),
             locks: HashMap::new(),
@@ -154,6 +167,7 @@ impl Hub {
                 held: 0,
                 heartbeat: None,
                 silence: None,
+                told: Vec::new(),
             },
         );
     }

@@ -4,6 +4,7 @@ use super::{Conn, ConnKey, Hub, Now, Output, Owed, Phase, Place, Stage, Timer};
 use crate::session::clock::Millis;
 use crate::session::hub::entry::EntryKey;
 use lockrelay_protocol::{CloseCode, ReleaseReason, ServerMessage};
+use std::collections::BTreeSet;
 
 impl Hub {
     /// When [`Hub::tick`] is due, on the taker's clock.
@@ -22,14 +23,11 @@ impl Hub {
         }
     }
 
-    /// How much of the relay's own lease is left.
-    pub(super) fn lease_left(&self, now: Now) -> Millis {
-        self.lease_until.map_or(0, |until| until.saturating_sub(now.believer))
-    }
-
-    /// For how long a client may believe from now on, and 0 if the relay itself may not.
-    pub(super) fn valid_millis(&self, now: Now) -> Millis {
-        self.durations.client_lease_millis.min(self.lease_left(now))
+    /// For how long a client may believe from now on in what it has in a partition, and 0 if the relay itself may not.
+    pub(super) fn valid_millis(&self, now: Now, partition: usize) -> Millis {
+        let until = self.desks[partition].lease_until;
+        let left = until.map_or(0, |until| until.saturating_sub(now.believer));
+        self.durations.client_lease_millis.min(left)
     }
 
     /// The connection has an entry now: it gets heartbeats, and has to answer them.
@@ -61,15 +59,23 @@ impl Hub {
     }
 
     fn heartbeat(&mut self, now: Now, conn: ConnKey) {
-        let valid_millis = self.valid_millis(now);
+        let here: BTreeSet<usize> = self
+            .entries_of(conn)
+            .iter()
+            .map(|key| self.entries[key].partition)
+            .collect();
+        let valid_millis = here.iter().map(|partition| self.valid_millis(now, *partition)).min();
         let Some(state) = self.conns.get_mut(&conn) else {
             return;
         };
         let at = now.taker.saturating_add(self.durations.heartbeat_millis);
         self.timers.set(&mut state.heartbeat, Timer::Heartbeat(conn), Some(at));
         // Without a lease of its own the relay has nothing to promise.
-        if valid_millis > 0 {
+        if let Some(valid_millis) = valid_millis.filter(|valid| *valid > 0) {
             state.owes_ack = true;
+            for partition in here {
+                state.tell(partition);
+            }
             let echo = state.echo;
             self.outputs
                 .push_back(Output::Send(conn, ServerMessage::Heartbeat { echo, valid_millis }));

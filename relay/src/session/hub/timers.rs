@@ -42,8 +42,4 @@ impl Timers {
     pub(super) fn next(&self) -> Option<Millis> {
         self.set.first().map(|(at, _)| *at)
     }
-
-    pub(super) fn clear(&mut self) {
-        self.set.clear();
-    }
 }

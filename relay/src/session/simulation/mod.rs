@@ -1,5 +1,6 @@
 //! Several hubs with their keepers on one store, and clients that believe what they are told, all in one thread and in
-//! virtual time: a seeded scheduler decides which message travels next, which is lost, who freezes, and how time passes.
+//! virtual time: a seeded scheduler decides which message travels next, which is lost, who freezes, what the store forgets,
+//! and how time passes.
 //!
 //! What must hold whatever it decides: never two believers in one exclusive lock; when things have calmed down, the same
 //! locks at clients, hubs and store; and once all clients are gone, a store with no entry left, and tokens that rose.
@@ -9,6 +10,7 @@ mod relay;
 
 use super::clock::Millis;
 use crate::store::memory::MemoryStore;
+use crate::store::queue::Machine;
 use crate::store::{
     Admission, Batch, Caller, LockStore, Op, Outcome, Partition, Request, SessionId, Slot, random_lock_id,
 };
@@ -53,6 +55,8 @@ struct World {
     /// The last token that was granted per mutex, in the order in which the store granted them.
     tokens: HashMap<MutexName, u64>,
     seen: Seen,
+    /// What the store knew at some time, or nothing: what it may be left with when it loses its last writes.
+    snapshots: Vec<Machine>,
 }
 
 /// What the schedules led to, so that a test sees that they are not empty.
@@ -62,6 +66,7 @@ struct Seen {
     losses: u64,
     refused: u64,
     sessions_lost: u64,
+    moves: u64,
     replies_lost: u64,
 }
 
@@ -81,9 +86,10 @@ impl World {
             next_conn: 0,
             tokens: HashMap::new(),
             seen: Seen::default(),
+            snapshots: vec![store.snapshot()],
         };
         for relay in &mut world.relays {
-            relay.open(world.now);
+            relay.open(world.now, &mut [], &mut world.seen);
         }
         for n in 0..5 {
             let relay = n % 2;
@@ -104,6 +110,10 @@ impl World {
     }
 
     fn step(&mut self) {
+        if self.rng.once_in(60) {
+            let snapshot = self.store.snapshot();
+            self.snapshots.push(snapshot);
+        }
         match self.rng.below(40) {
             0 => self.pass_time(),
             1..=4 => self.some(3, Self::client_acts),
@@ -142,6 +152,18 @@ impl World {
                 self.now
             );
         }
+    }
+
+    /// The store loses its last writes, more of them, all of them, or none, and begins a new generation.
+    fn forget(&mut self) {
+        let now = self.store.snapshot();
+        let snapshot = match self.rng.below(4) {
+            0 => &self.snapshots[0],
+            1 => &now,
+            _ => self.snapshots.last().expect("there is the first"),
+        };
+        self.store.restore(snapshot);
+        self.snapshots.truncate(1);
     }
 
     fn pass_time(&mut self) {
@@ -235,6 +257,8 @@ impl World {
                 self.relays[n].late_until = from + self.rng.below(8_000) as u64;
                 self.relays[n].cut_off = from..from + self.rng.below(30_000) as u64;
             }
+            // The store begins a new generation, with all that it knew.
+            39 if self.rng.once_in(3) => self.forget(),
             20..=24 => {
                 let relay = self.rng.below(self.relays.len());
                 self.connect(relay);
@@ -399,11 +423,15 @@ fn nobody_believes_beside_another_and_nothing_is_left_behind_in_any_schedule() {
         all.losses += seen.losses;
         all.refused += seen.refused;
         all.sessions_lost += seen.sessions_lost;
+        all.moves += seen.moves;
         all.replies_lost += seen.replies_lost;
     }
     println!("{all:?}");
     if only.is_none() {
         assert!(all.grants > 4_000 && all.losses > 500 && all.refused > 10, "{all:?}");
-        assert!(all.sessions_lost > 10 && all.replies_lost > 100, "{all:?}");
+        assert!(
+            all.sessions_lost > 10 && all.moves > 100 && all.replies_lost > 100,
+            "{all:?}"
+        );
     }
 }

@@ -9,10 +9,11 @@ use crate::session::clock::{Millis, Now};
 use crate::session::handle::Outgoing;
 use crate::session::hub::{ConnKey, Hub, Output};
 use crate::session::keeper::{Due, Keeper};
+use crate::session::tenure::{Moved, Tenure};
 use crate::store::memory::MemoryStore;
 use crate::store::{
-    Answer, Batch, BatchReply, Caller, Entry, Event, Hint, LockStore, ReapReply, Reaped, Renewal, SessionId, Slot,
-    random_lock_id,
+    Answer, Batch, BatchReply, Caller, Entry, Event, Generation, Hint, LockStore, ReapReply, Reaped, Renewal,
+    SessionId, Slot, random_lock_id,
 };
 use lockrelay_protocol::LockId;
 use std::ops::Range;
@@ -22,8 +23,7 @@ use tokio::sync::mpsc;
 pub(super) struct Relay {
     store: Arc<MemoryStore>,
     hub: Hub,
-    session: SessionId,
-    keeper: Keeper,
+    tenure: Tenure,
     hints: mpsc::Receiver<Hint>,
     announced: Vec<Event>,
     calls: Vec<Call>,
@@ -69,15 +69,10 @@ impl Relay {
         let hub = Hub::new(DURATIONS(), Metrics::new(), 1, Box::new(random_lock_id));
         let session = SessionId::random();
         let hints = store.hints(PARTITION, session);
-        let generation = crate::store::Generation {
-            number: 0,
-            recovering: false,
-        };
         Self {
             store,
             hub,
-            session,
-            keeper: Keeper::opened(&DURATIONS(), session, both(0), both(0), generation),
+            tenure: Tenure::new(session),
             hints,
             announced: Vec::new(),
             calls: Vec::new(),
@@ -87,24 +82,60 @@ impl Relay {
         }
     }
 
-    pub(super) fn open(&mut self, now: Millis) {
-        self.session = SessionId::random();
-        let (seen, token) = self.hub.seen(0);
-        let opened = at_once(self.store.open(PARTITION, self.session, seen, token)).unwrap();
-        self.keeper = Keeper::opened(&DURATIONS(), self.session, both(now), both(now), opened.generation);
-        self.hub.session_opened(&[opened]);
-        self.hub.lease(self.keeper.lease_until());
-        self.hints = self.store.hints(PARTITION, self.session);
+    fn keeper(&mut self) -> &mut Keeper {
+        self.tenure.keeper().expect("a session is opened at once")
+    }
+
+    /// Opens the session that the tenure asks for.
+    pub(super) fn open(&mut self, now: Millis, clients: &mut [Client], seen: &mut Seen) {
+        let id = self.tenure.id();
+        let (generation, token) = self.hub.seen(0);
+        let opened = at_once(self.store.open(PARTITION, id, generation, token)).unwrap();
+        let keeper = Keeper::opened(&DURATIONS(), id, both(now), both(now), opened.generation);
+        self.hints = self.store.hints(PARTITION, id);
         self.announced.clear();
         self.calls.clear();
+        match self.tenure.opened(keeper, opened.generation) {
+            Moved::TooLate => return self.lose_session(now, clients, seen),
+            Moved::Everything => self.hub.move_out(both(now), 0),
+            Moved::Nothing => {}
+        }
+        self.hub.session_opened(0, &opened);
+        self.share_lease();
+    }
+
+    fn share_lease(&mut self) {
+        if self.tenure.is_moving() && !self.hub.is_moving(0) {
+            self.tenure.moved();
+        }
+        let until = self.tenure.lease_until().expect("a session is open");
+        self.hub.lease(0, until);
     }
 
     fn lose_session(&mut self, now: Millis, clients: &mut [Client], seen: &mut Seen) {
         seen.sessions_lost += 1;
-        self.hub.session_lost(both(now));
+        let old = self.tenure.id();
+        self.hub.session_lost(both(now), 0);
         self.flush(both(now), clients);
-        while at_once(self.store.close(PARTITION, self.session)).unwrap().reaped == Reaped::More {}
-        self.open(now);
+        self.close(old);
+        self.tenure.begin_anew(SessionId::random());
+        self.open(now, clients, seen);
+    }
+
+    fn new_generation(&mut self, now: Millis, generation: Generation, clients: &mut [Client], seen: &mut Seen) {
+        self.hub.saw_generation(0, generation);
+        if !self.tenure.may_move(both(now), generation) {
+            return self.lose_session(now, clients, seen);
+        }
+        seen.moves += 1;
+        let old = self.tenure.id();
+        self.tenure.begin_move(SessionId::random());
+        self.close(old);
+        self.open(now, clients, seen);
+    }
+
+    fn close(&self, session: SessionId) {
+        while at_once(self.store.close(PARTITION, session)).unwrap().reaped == Reaped::More {}
     }
 
     /// What a connection holds, as far as the hub knows.
@@ -117,7 +148,7 @@ impl Relay {
 
     /// How many locks the relay holds, as far as the hub and the store know.
     pub(super) fn counts(&self) -> (usize, usize) {
-        let (entries, next) = at_once(self.store.list(PARTITION, self.session, Slot(0))).unwrap();
+        let (entries, next) = at_once(self.store.list(PARTITION, self.tenure.id(), Slot(0))).unwrap();
         assert_eq!(next, None);
         let granted = entries.iter().filter(|entry| entry.token.is_some()).count();
         (self.hub.held().len(), granted)
@@ -146,13 +177,14 @@ impl Relay {
         if now < self.frozen_until {
             return;
         }
-        if both(now).believer >= self.keeper.lease_until() {
+        if self.tenure.is_over(both(now)) {
             self.lose_session(now, clients, seen);
         }
         self.hub.tick(both(now));
         self.flush(both(now), clients);
-        let caller = self.hub.caller(0, self.session);
-        while let Some(due) = self.keeper.due(both(now), self.hub.has_waiters(0)) {
+        let caller = self.hub.caller(0, self.tenure.id());
+        let waiters = self.hub.has_waiters(0);
+        while let Some(due) = self.keeper().due(both(now), waiters) {
             if due == Due::Renew {
                 self.hub.begin_count(0);
             }
@@ -164,7 +196,7 @@ impl Relay {
         while let Ok(hint) = self.hints.try_recv() {
             match hint {
                 Hint::Event(event) => self.announced.push(event),
-                Hint::Renew => self.keeper.renew_soon(),
+                Hint::Renew => self.keeper().renew_soon(),
             }
         }
     }
@@ -186,7 +218,7 @@ impl Relay {
                     (conn, Outgoing::Close(code, reason.to_owned()))
                 }
                 Output::Renew(_) => {
-                    self.keeper.renew_soon();
+                    self.keeper().renew_soon();
                     continue;
                 }
                 Output::List(_) => panic!("the store has an entry that nobody knows"),
@@ -216,7 +248,7 @@ impl Relay {
                 }
                 Due::EndRecovery => Reply::Ended(at_once(store.end_recovery(PARTITION, caller)).unwrap()),
                 Due::List { from } => {
-                    let (entries, next) = at_once(store.list(PARTITION, self.session, from)).unwrap();
+                    let (entries, next) = at_once(store.list(PARTITION, self.tenure.id(), from)).unwrap();
                     Reply::List(entries, next)
                 }
             },
@@ -256,51 +288,52 @@ impl Relay {
         }
         match self.calls.remove(n).what {
             What::Batch(..) => {}
-            What::Due(_, Due::Renew) => self.keeper.renewal_failed(now),
-            What::Due(_, Due::Reap { dead, .. }) => self.keeper.reaped(now, dead, None),
+            What::Due(_, Due::Renew) => self.keeper().renewal_failed(now),
+            What::Due(_, Due::Reap { dead, .. }) => self.keeper().reaped(now, dead, None),
             What::Due(_, Due::EndRecovery) => {
-                self.keeper.recovery_ended(now, false);
+                self.keeper().recovery_ended(now, false);
             }
-            What::Due(_, Due::List { .. }) => self.keeper.listed(now, None),
+            What::Due(_, Due::List { .. }) => self.keeper().listed(now, None),
         }
     }
 
     fn answered(&mut self, call: Call, now: Millis, clients: &mut [Client], seen: &mut Seen) {
         let at = both(now);
-        let lost = match call.reply.expect("it was ready") {
+        match call.reply.expect("it was ready") {
             Reply::Batch(Answer::Done(reply)) => {
                 self.hub.batch_done(at, 0, reply);
-                false
+                self.share_lease();
             }
             Reply::Renewal(Answer::Done(renewal)) => {
                 self.hub.saw_token(0, renewal.highest_token);
-                if self.keeper.renewed(call.sent, at, &renewal, self.hub.known(0)) {
+                let known = self.hub.known(0);
+                if self.keeper().renewed(call.sent, at, &renewal, known) {
                     self.hub.recovered(0);
                 }
-                self.hub.lease(self.keeper.lease_until());
+                self.share_lease();
                 self.hub.events(at, 0, renewal.events);
-                false
             }
             Reply::Reap(dead, Answer::Done(reply)) => {
-                self.keeper.reaped(at, dead, Some(&reply.reaped));
+                self.keeper().reaped(at, dead, Some(&reply.reaped));
                 self.hub.settle(0, reply.unsettled);
-                false
             }
             Reply::Ended(Answer::Done(())) => {
-                if self.keeper.recovery_ended(at, true) {
+                if self.keeper().recovery_ended(at, true) {
                     self.hub.recovered(0);
                 }
-                false
             }
             Reply::List(entries, next) => {
-                self.keeper.listed(at, Some(next));
+                self.keeper().listed(at, Some(next));
                 self.hub.listed(0, entries);
-                false
             }
-            Reply::Batch(_) | Reply::Renewal(_) | Reply::Reap(..) | Reply::Ended(_) => true,
-        };
-        if lost {
-            self.lose_session(now, clients, seen);
+            Reply::Batch(Answer::NewGeneration(generation))
+            | Reply::Renewal(Answer::NewGeneration(generation))
+            | Reply::Reap(_, Answer::NewGeneration(generation))
+            | Reply::Ended(Answer::NewGeneration(generation)) => self.new_generation(now, generation, clients, seen),
+            Reply::Batch(Answer::NoSession)
+            | Reply::Renewal(Answer::NoSession)
+            | Reply::Reap(_, Answer::NoSession)
+            | Reply::Ended(Answer::NoSession) => self.lose_session(now, clients, seen),
         }
     }
 

@@ -241,7 +241,7 @@ impl Relay {
     pub(super) fn grant_of(&self, ticket: &Ticket) -> Option<u64> {
         self.heard_about(ticket).find_map(|kind| match kind {
             EventKind::Granted { token } => Some(token),
-            EventKind::Stolen => None,
+            EventKind::Stolen | EventKind::Lost => None,
         })
     }
 

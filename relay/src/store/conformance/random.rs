@@ -412,7 +412,7 @@ impl Actor {
                     self.gone.push((*slot, lock_id.clone()));
                 }
             }
-            (Op::Settle { .. }, _) => {}
+            (Op::Settle { .. } | Op::Reassert(_), _) => {}
         }
     }
 

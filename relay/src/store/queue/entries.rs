@@ -22,7 +22,7 @@ pub(super) enum State {
 }
 
 /// One entry, a link of exactly one chain of its mutex.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Node {
     pub(super) session: SessionId,
     pub(super) slot: Slot,
@@ -46,6 +46,21 @@ impl Node {
             mode: request.mode,
             state: State::Waiting,
             metadata: request.metadata.clone(),
+            previous: None,
+            next: None,
+        }
+    }
+
+    /// A holding entry in no chain yet.
+    pub(super) fn claimed(session: SessionId, claim: &crate::store::Claim) -> Self {
+        Self {
+            session,
+            slot: claim.slot,
+            lock_id: claim.lock_id.clone(),
+            mutex: claim.mutex.clone(),
+            mode: claim.mode,
+            state: State::Holding { token: claim.token },
+            metadata: claim.metadata.clone(),
             previous: None,
             next: None,
         }
@@ -119,7 +134,6 @@ impl Chain {
     }
 
     /// From head to tail.
-    #[cfg(test)]
     pub(super) fn walk(self, entries: &Entries) -> impl Iterator<Item = Index> {
         std::iter::successors(self.head, |index| entries.get(*index).next)
     }
@@ -127,7 +141,7 @@ impl Chain {
 
 /// The slab. Whoever has an [`Index`] has got it from a session's slots or from a chain, and both forget it when the entry
 /// goes.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Entries {
     nodes: Vec<Option<Node>>,
     free: Vec<usize>,

@@ -3,12 +3,12 @@
 use super::Machine;
 use super::entries::{Chain, Entries, Index, Node, State};
 use super::sessions::Life;
-use crate::store::{Admission, BOUND, EventKind, Outcome, Request, SessionId, Slot};
+use crate::store::{Admission, BOUND, Claim, EventKind, Outcome, Request, SessionId, Slot};
 use lockrelay_protocol::{LockId, Mode, MutexName};
 use std::collections::BTreeSet;
 
 /// A mutex that somebody holds or waits for; others have no record.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Mutex {
     /// Holders that were told of no theft, the longest holder first.
     holders: Chain,
@@ -129,7 +129,52 @@ impl Machine {
         Outcome::Queued { ahead }
     }
 
-    /// What an `Acquire` is answered whose slot is taken.
+    /// Enters a lock of an older generation. See [`Claim`] for who stays when two exclude one another.
+    pub(super) fn reassert(&mut self, session: SessionId, claim: &Claim, budget: &mut Budget) -> Outcome {
+        if let Some(&index) = self.sessions[&session].slots.get(&claim.slot) {
+            return self.present_state(index, &claim.lock_id);
+        }
+        if !self.generation.recovering {
+            return Outcome::Lost;
+        }
+        let in_the_way = self.excluded_by(claim);
+        let node = |index: &Index| self.entries.get(*index);
+        let same = |index: &Index| node(index).lock_id == claim.lock_id;
+        let later = in_the_way
+            .iter()
+            .any(|index| !same(index) && node(index).token() > Some(claim.token));
+        if later || in_the_way.len() > budget.left {
+            return Outcome::Lost;
+        }
+        for index in in_the_way {
+            budget.take();
+            if self.entries.get(index).lock_id != claim.lock_id {
+                self.tell(index, EventKind::Lost);
+            }
+            self.take_out(index);
+        }
+        self.highest_token = self.highest_token.max(claim.token);
+        let index = self.entries.insert(Node::claimed(session, claim));
+        self.session_mut(session).slots.insert(claim.slot, index);
+        let mutex = self.mutexes.entry(claim.mutex.clone()).or_default();
+        mutex.mode = claim.mode;
+        mutex.holders.push_back(&mut self.entries, index);
+        // A theft may be under way already.
+        self.settle(&claim.mutex, budget);
+        Outcome::Granted { token: claim.token }
+    }
+
+    /// The holders beside whom a claim cannot stay, as far as the bound lets one look.
+    fn excluded_by(&self, claim: &Claim) -> Vec<Index> {
+        let Some(mutex) = self.mutexes.get(&claim.mutex).filter(|mutex| !mutex.admits(claim.mode)) else {
+            return Vec::new();
+        };
+        let holders = mutex.holders.walk(&self.entries);
+        let robbed = mutex.robbed.walk(&self.entries);
+        holders.chain(robbed).take(BOUND + 1).collect()
+    }
+
+    /// What an `Acquire` or a `Reassert` is answered whose slot is taken.
     fn present_state(&self, index: Index, lock_id: &LockId) -> Outcome {
         let node = self.entries.get(index);
         if node.lock_id != *lock_id {

@@ -4,7 +4,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `entries` | a slab of doubly linked nodes: every push, pop and unlink is O(1) |
-//! | `granting` | who is next: acquire, remove, hand on, steal |
+//! | `granting` | who is next: acquire, remove, hand on, steal, re-assert |
 //! | `sessions` | a session's counter, slots, event stream and last batch |
 //!
 //! The calls are those of [`LockStore`](crate::store::LockStore), one for one. What they raise for sessions, to be passed
@@ -28,7 +28,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
 
 /// One partition: its sessions, its mutexes, its fencing counter.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Machine {
     generation: Generation,
     highest_token: u64,
@@ -118,6 +118,7 @@ impl Machine {
         match op {
             Op::Acquire(request) => self.acquire(session, request, budget),
             Op::Remove { slot, lock_id } => self.remove(session, *slot, lock_id, budget),
+            Op::Reassert(claim) => self.reassert(session, claim, budget),
             Op::Settle { mutex } => {
                 self.settle(mutex, budget);
                 Outcome::Settled
@@ -202,6 +203,18 @@ impl Machine {
     /// The events that were appended to any session's stream since the last call of this.
     pub fn take_raised(&mut self) -> Vec<(SessionId, Event)> {
         std::mem::take(&mut self.raised)
+    }
+
+    /// This machine as the next generation of another one, whose newer writes are lost. Tokens go on above the other's, as
+    /// the clock makes them do.
+    #[cfg(test)]
+    pub(crate) fn after(mut self, lost: &Self) -> Self {
+        self.generation = Generation {
+            number: lost.generation.number + 1,
+            recovering: true,
+        };
+        self.highest_token = lost.highest_token + 1_000;
+        self
     }
 
     /// Whether nobody holds and nobody waits. Sessions may be there.

@@ -14,14 +14,14 @@ pub(super) enum Life {
 }
 
 /// The last batch that was carried out, kept so that a repetition gets the same answer.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct LastBatch {
     pub(super) seq: u64,
     pub(super) outcomes: Vec<Outcome>,
     pub(super) unsettled: Vec<MutexName>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Session {
     pub(super) life: Life,
     pub(super) counter: u64,

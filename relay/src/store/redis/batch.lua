@@ -2,19 +2,20 @@
 -- KEYS[1] partition; ARGV[1] session, [2] generation seen, [3] highest token seen, [4] events acknowledged, [5] batch number,
 --   then each operation:
 --   A slot lock-id mutex mode(x|s) admission(q queue | i if available | s steal) metadata with a leading 1, or 0
+--   C slot lock-id mutex mode(x|s) token metadata as above: a lock of an older generation is claimed
 --   R slot lock-id
 --   S mutex
 -- RETURNS {OK, outcomes, events..} | {NOSESS} | {NEWGEN, generation, recovering 0 | 1} | {REFUSED, why}
 --   outcomes: a line of G<token> granted | Q<ahead> queued | U unavailable | F refused | R released | C cancelled | N not held |
---   S settled, then a line for each unsettled mutex; event: number slot kind token lock-id
-local WORDS = {A = 7, R = 3, S = 2}
+--   S settled | L lost, then a line for each unsettled mutex; event: number slot kind token lock-id
+local WORDS = {A = 7, C = 7, R = 3, S = 2}
 local ops, i = {}, 6
 local fields = {'g', 'f', 's:' .. caller, 'r:' .. caller}
 while ARGV[i] do
   local words = WORDS[ARGV[i]]
   ops[#ops + 1] = i
   if ARGV[i] ~= 'S' then fields[#fields + 1] = 'e:' .. caller .. ':' .. ARGV[i + 1] end
-  if ARGV[i] == 'A' then fields[#fields + 1] = 'm:' .. ARGV[i + 3] end
+  if ARGV[i] == 'A' or ARGV[i] == 'C' then fields[#fields + 1] = 'm:' .. ARGV[i + 3] end
   if ARGV[i] == 'S' then fields[#fields + 1] = 'm:' .. ARGV[i + 1] end
   i = i + words
 end
@@ -51,15 +52,18 @@ for _, at in ipairs(ops) do
 end
 if #fields > 0 then read_ahead(fields) end
 
+-- What is answered whose slot is taken.
+local function present_state(there, id)
+  if there.id ~= id then return 'F' end
+  if there.state ~= 'w' then return 'G' .. text(there.token) end
+  -- An upper bound: counting those ahead would walk the queue.
+  return 'Q' .. text(mutex_of(there.mutex).waiting - 1)
+end
+
 local function acquire(slot, id, name, mode, admission, metadata)
   local ref = caller .. ':' .. slot
   local there = entry(ref)
-  if there then
-    if there.id ~= id then return 'F' end
-    if there.state ~= 'w' then return 'G' .. text(there.token) end
-    -- An upper bound: counting those ahead would walk the queue.
-    return 'Q' .. text(mutex_of(there.mutex).waiting - 1)
-  end
+  if there then return present_state(there, id) end
   local steals = admission == 's'
   if steals and mode == 's' then return 'F' end
   local m = mutex_of(name)
@@ -85,6 +89,50 @@ local function acquire(slot, id, name, mode, admission, metadata)
   return 'Q' .. text(ahead)
 end
 
+-- The holders beside whom a claim cannot stay, as far as the bound lets one look, and whether it must give way.
+local function in_the_way(name, mode, id, token)
+  local m = mutex_of(name)
+  local found, later = {}, false
+  if not m or admits(m, mode) then return found, later end
+  for _, list in ipairs({'h', 'r'}) do
+    local ref = m[list].head
+    while ref ~= '-' and #found <= BOUND do
+      local e = entry(ref)
+      found[#found + 1] = ref
+      later = later or (e.id ~= id and e.token > token)
+      ref = e.next
+    end
+  end
+  return found, later
+end
+
+local function reassert(slot, id, name, mode, token, metadata)
+  local ref = caller .. ':' .. slot
+  token = tonumber(token)
+  local there = entry(ref)
+  if there then return present_state(there, id) end
+  if not recovering then return 'L' end
+  local found, later = in_the_way(name, mode, id, token)
+  if later or #found > budget then return 'L' end
+  for _, other in ipairs(found) do
+    spend()
+    if entry(other).id ~= id then tell(other, 'l') end
+    take_out(other)
+  end
+  if token > tonumber(get('f') or '0') then put('f', text(token)) end
+  local m = mutex_of(name) or new_mutex(name)
+  entries[ref] = {id = id, state = 'h', mode = mode, token = token, prev = '-', next = '-', mutex = name, metadata = metadata}
+  m.mode = mode
+  push_back(m, ref)
+  me.entries = me.entries + 1
+  me.slots = math.max(me.slots, tonumber(slot) + 1)
+  put_entry(ref)
+  put_mutex(name)
+  -- A theft may be under way already.
+  settle(name)
+  return 'G' .. text(token)
+end
+
 local function remove(slot, id)
   local ref = caller .. ':' .. slot
   local e = entry(ref)
@@ -99,6 +147,8 @@ for n, at in ipairs(ops) do
   local kind = ARGV[at]
   if kind == 'A' then
     outcomes[n] = acquire(unpack(ARGV, at + 1, at + 6))
+  elseif kind == 'C' then
+    outcomes[n] = reassert(unpack(ARGV, at + 1, at + 6))
   elseif kind == 'R' then
     outcomes[n] = remove(ARGV[at + 1], ARGV[at + 2])
   else

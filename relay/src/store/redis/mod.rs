@@ -165,29 +165,41 @@ fn call_by<'a>(script: &'a Script, partition: Partition, caller: &Caller) -> Scr
     call
 }
 
+const fn letter(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Exclusive => "x",
+        Mode::Shared => "s",
+    }
+}
+
+fn marked(metadata: Option<&str>) -> String {
+    metadata.map_or_else(|| "0".to_owned(), |text| format!("1{text}"))
+}
+
 fn add_op(call: &mut ScriptInvocation<'_>, op: &Op) {
     match op {
         Op::Acquire(request) => {
-            let mode = match request.mode {
-                Mode::Exclusive => "x",
-                Mode::Shared => "s",
-            };
             let admission = match request.admission {
                 Admission::Queue => "q",
                 Admission::IfAvailable => "i",
                 Admission::Steal => "s",
             };
-            let metadata = request
-                .metadata
-                .as_ref()
-                .map_or_else(|| "0".to_owned(), |text| format!("1{text}"));
             call.arg("A")
                 .arg(request.slot.0)
                 .arg(request.lock_id.as_str())
                 .arg(request.mutex.as_str())
-                .arg(mode)
+                .arg(letter(request.mode))
                 .arg(admission)
-                .arg(metadata);
+                .arg(marked(request.metadata.as_deref()));
+        }
+        Op::Reassert(claim) => {
+            call.arg("C")
+                .arg(claim.slot.0)
+                .arg(claim.lock_id.as_str())
+                .arg(claim.mutex.as_str())
+                .arg(letter(claim.mode))
+                .arg(claim.token)
+                .arg(marked(claim.metadata.as_deref()));
         }
         Op::Remove { slot, lock_id } => {
             call.arg("R").arg(slot.0).arg(lock_id.as_str());

@@ -63,6 +63,7 @@ fn outcome(text: &str) -> Result<Outcome, StoreError> {
         "C" => Outcome::Cancelled,
         "N" => Outcome::NotHeld,
         "S" => Outcome::Settled,
+        "L" => Outcome::Lost,
         _ => return Err(nonsense(text)),
     })
 }
@@ -80,6 +81,7 @@ pub(super) fn event(text: &str) -> Result<Event, StoreError> {
         kind: match kind {
             "g" => EventKind::Granted { token: number(token)? },
             "x" => EventKind::Stolen,
+            "l" => EventKind::Lost,
             _ => return Err(nonsense(text)),
         },
     })

@@ -1,8 +1,7 @@
 use super::store::Mood;
 use super::*;
 use crate::session::Drained;
-use crate::store::{Partition, SessionId};
-use futures_util::future::join3;
+use crate::store::Partition;
 use lockrelay_protocol::{ErrorCode, ReleaseReason};
 use std::sync::atomic::Ordering;
 
@@ -107,66 +106,7 @@ async fn a_relay_whose_session_was_reaped_gives_everything_up_and_begins_anew() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_new_generation_ends_every_session_and_grants_after_l_and_delta_to_all_who_wait_by_then() {
-    let store = Moody::new();
-    let (r1, r2) = (Relay::start(&store).await, Relay::start(&store).await);
-    let mut clients = Vec::new();
-    for (n, relay) in [&r1, &r2].into_iter().enumerate() {
-        let mut client = relay.connect().await;
-        client.lock(&format!("held{n}")).await;
-        clients.push(client);
-    }
-    // Somebody who has seen a later generation: the store must have lost data since.
-    let stranger = SessionId::random();
-    let opened = store.inner[0].open(Partition(0), stranger, 7, 0).await.unwrap();
-    assert!(opened.generation.recovering && opened.generation.number > 7);
-    let start = Instant::now();
-    for client in &mut clients {
-        assert!(matches!(client.message().await, ServerMessage::Lost { .. }));
-        assert_eq!(client.closed().await, CloseCode::StoreLost);
-    }
-    let mut waiting = Vec::new();
-    for relay in [&r1, &r2] {
-        let mut client = relay.connect().await;
-        client.acquire("1", "m").await;
-        client.queued().await;
-        waiting.push(client);
-    }
-    let [mut first, mut second] = <[Client; 2]>::try_from(waiting).ok().expect("one of each relay");
-    let serve = async |client: &mut Client| {
-        let (lock, _) = client.granted().await;
-        let after = u64::try_from(start.elapsed().as_millis()).unwrap();
-        client.release(&lock).await;
-        assert!(client.released().await);
-        after
-    };
-    // A relay that comes later has watched for less, and sees by a renewal that the recovery is over.
-    let newcomer = async {
-        tokio::time::sleep(Duration::from_secs(5)).await;
-        let r3 = Relay::start(&store).await;
-        let mut third = r3.connect().await;
-        third.acquire("1", "by itself").await;
-        third.queued().await;
-        let after = serve(&mut third).await;
-        assert!(!r3.metrics.encode().contains("end_recovery"));
-        after
-    };
-    let (one, other, late) = join3(serve(&mut first), serve(&mut second), newcomer).await;
-    let durations = Durations::default();
-    for after in [one, other, late] {
-        assert!(after >= durations.standstill(), "{after} ms is too soon");
-        assert!(
-            after <= durations.standstill() + durations.renew_every_millis + 1_100,
-            "{after} ms"
-        );
-    }
-    // Another mutex, by which the relay that did not end the recovery sees that it is over.
-    first.lock("n").await;
-    second.lock("o").await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn one_partition_that_is_away_ends_the_locks_of_all() {
+async fn one_partition_that_is_away_ends_the_connections_that_have_anything_there() {
     let store = Moody::with_partitions(3);
     let relay = Relay::start(&store).await;
     let mut holder = relay.connect().await;
@@ -180,15 +120,28 @@ async fn one_partition_that_is_away_ends_the_locks_of_all() {
         let entries = store.left(partition).await[0].1;
         assert!(entries > 0, "no mutex in partition {partition}");
     }
+    let elsewhere = (20..).map(|n| format!("m{n}"));
+    let elsewhere = elsewhere.filter(|name| crate::session::hub::partition_of(&MutexName::new(name).unwrap(), 3) != 1);
+    let mut other = relay.connect().await;
+    let (kept, _) = other.lock(&elsewhere.take(1).collect::<String>()).await;
     store.only.store(1, Ordering::Relaxed);
     store.set(Mood::Down);
-    for _ in 0..20 {
-        let message = holder.message().await;
-        assert!(matches!(message, ServerMessage::Lost { .. }), "{message:?}");
+    let lost = async {
+        for _ in 0..20 {
+            let message = holder.message().await;
+            assert!(matches!(message, ServerMessage::Lost { .. }), "{message:?}");
+        }
+        assert!(holder.t() >= holder.valid_until, "the shortest lease counts");
+        assert_eq!(holder.closed().await, CloseCode::StoreLost);
+    };
+    tokio::select! {
+        () = lost => {}
+        said = other.next() => panic!("nothing of it is there: {said:?}"),
     }
-    assert!(holder.t() >= holder.valid_until, "the shortest lease counts");
-    assert_eq!(holder.closed().await, CloseCode::StoreLost);
     store.set(Mood::Good);
+    other.release(&kept).await;
+    assert!(other.released().await);
+    drop(holder);
     let mut again = relay.connect().await;
     again.lock("m0").await;
     assert_eq!(relay.sessions.shutdown(Duration::from_secs(12)).await, Drained::Clean);

@@ -2,6 +2,7 @@
 //! next timer when nothing else is left to do, so that a test of a minute takes a moment, and a wait measures itself.
 
 mod faults;
+mod moves;
 mod ordinary;
 mod store;
 

@@ -23,6 +23,8 @@ pub(super) struct Moody {
     pub(super) only: AtomicU16,
     /// Every session that was opened, in order.
     pub(super) sessions: Mutex<Vec<SessionId>>,
+    /// Batches with claims are carried out, and not answered.
+    pub(super) claims_unanswered: AtomicBool,
     /// Slipped into the next batch, without the caller's knowledge.
     pub(super) stray: Mutex<Option<Op>>,
 }
@@ -57,6 +59,7 @@ impl Moody {
             mute: AtomicBool::new(false),
             only: AtomicU16::new(u16::MAX),
             sessions: Mutex::new(Vec::new()),
+            claims_unanswered: AtomicBool::new(false),
             stray: Mutex::new(None),
         })
     }
@@ -164,6 +167,10 @@ impl LockStore for Moody {
         batch.ops.extend(stray);
         let call = self.of(partition).execute(Partition(0), caller, &batch);
         let mut answer = self.call(partition, call).await?;
+        let claims = batch.ops.iter().any(|op| matches!(op, Op::Reassert(_)));
+        if claims && self.claims_unanswered.load(Ordering::Relaxed) {
+            return Err(StoreError::Unavailable("the answer was lost".to_owned()));
+        }
         if let (true, Answer::Done(reply)) = (slipped_in, &mut answer) {
             reply.outcomes.pop();
         }

@@ -130,7 +130,7 @@ fn a_lost_session_tells_every_lock_in_order_then_closes_every_connection() {
     rig.events(vec![event(1, 1, "L2", EventKind::Stolen)]);
     rig.release(A, "L4");
     rig.said();
-    rig.hub.session_lost(rig.now());
+    rig.hub.session_lost(rig.now(), 0);
     assert_eq!(
         rig.said(),
         [

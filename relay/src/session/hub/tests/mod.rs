@@ -105,11 +105,12 @@ impl Rig {
             number: 1,
             recovering: false,
         };
-        self.hub.session_opened(&[Opened {
+        let opened = Opened {
             generation,
             highest_token: 0,
-        }]);
-        self.hub.lease(self.now().believer + lease);
+        };
+        self.hub.session_opened(0, &opened);
+        self.hub.lease(0, self.now().believer + lease);
     }
 
     pub(super) fn now(&self) -> Now {
@@ -168,6 +169,10 @@ impl Rig {
         let short = |op: &Op| match op {
             Op::Acquire(request) => format!("acquire {} at {} as {}", request.mutex, request.slot.0, request.lock_id),
             Op::Remove { slot, lock_id } => format!("remove {lock_id} at {}", slot.0),
+            Op::Reassert(claim) => format!(
+                "claim {} {} {} {}",
+                claim.slot.0, claim.lock_id, claim.mutex, claim.token
+            ),
             Op::Settle { mutex } => format!("settle {mutex}"),
         };
         ops.iter().map(short).collect()

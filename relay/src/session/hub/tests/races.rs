@@ -421,6 +421,6 @@ fn the_highest_token_that_was_seen_goes_with_every_call() {
     assert_eq!(caller(&rig).highest_token, 90);
     rig.hub.saw_token(0, 40);
     assert_eq!(caller(&rig).highest_token, 90);
-    rig.hub.session_lost(rig.now());
+    rig.hub.session_lost(rig.now(), 0);
     assert_eq!(rig.hub.seen(0), (1, 90), "and outlives the session");
 }

@@ -118,12 +118,12 @@ fn no_promise_goes_beyond_the_relays_own_lease() {
     rig.pass(1_600);
     assert_eq!(rig.said(), ["1: heartbeat until 0 + 7000"]);
     // A renewal that was answered.
-    rig.hub.lease(rig.now().believer + 11_500);
+    rig.hub.lease(0, rig.now().believer + 11_500);
     rig.ack(A);
     rig.pass(2_000);
     assert_eq!(rig.said(), ["1: heartbeat until 2000 + 9500"]);
     // An older one that was answered late takes nothing back.
-    rig.hub.lease(rig.now().believer);
+    rig.hub.lease(0, rig.now().believer);
     rig.ack(A);
     rig.pass(2_000);
     assert_eq!(rig.said(), ["1: heartbeat until 4000 + 7500"]);
