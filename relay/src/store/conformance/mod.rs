@@ -10,6 +10,7 @@
 //! | `tokens` | fencing tokens |
 //! | `streams` | repeated batches, events, hints |
 //! | `sessions` | renewal, reaping, closing, generations |
+//! | `reassertion` | locks that are carried into a new generation |
 //! | `bounds` | what one call may not do at once |
 //! | `random` | everything together |
 //!
@@ -24,6 +25,7 @@ mod bounds;
 mod granting;
 mod harness;
 mod random;
+mod reassertion;
 mod removing;
 mod sessions;
 mod stealing;
@@ -33,6 +35,7 @@ mod tokens;
 pub use bounds::*;
 pub use granting::*;
 pub use random::random_operations_equal_the_queue;
+pub use reassertion::*;
 pub use removing::*;
 pub use sessions::*;
 pub use stealing::*;
@@ -136,6 +139,18 @@ macro_rules! store_conformance {
             caller_of_another_generation_gets_nothing
             recovering_store_grants_nothing_until_told
             list_tells_all_of_an_entry
+            // reassertion
+            claimed_lock_is_held
+            claim_after_the_recovery_is_lost
+            claim_replaces_the_same_lock_of_an_older_session
+            higher_token_stays
+            claim_displaces_a_stale_holder
+            shared_claims_all_stay
+            waiters_keep_their_order_beside_claims
+            theft_before_a_claim_tells_its_holder
+            repeated_claim_changes_nothing
+            claim_of_another_generation_gets_nothing
+            claim_displaces_no_more_than_the_bound
             // bounds
             oversized_batch_is_refused
             reap_is_bounded_and_ends_with_nothing_left
