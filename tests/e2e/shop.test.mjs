@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { By, complaints, openBrowser, picture, prefer, resize } from "./support/browser.mjs";
 import { root, startRedis, startRelay } from "./support/processes.mjs";
+import { buyersOnItems, choose, lanesOf, verdict } from "./support/shop.mjs";
 
 test("20 buyers on 5 items, one relay and the memory store", async (t) => {
   const relay = await startRelay(t, { demo: true });
@@ -61,62 +62,11 @@ test("two people buy the last item at two relays, and one of them gets it", asyn
   }
 });
 
-/** Runs the preset without the lock, then with it, and checks what the page shows. */
-async function buyersOnItems(page) {
-  await page.findElement(By.css(".presets [data-buyers='20']")).click();
-
-  await choose(page, "unlocked");
-  await send(page, 1);
-  const without = await verdict(page);
-  assert.equal(without.verdict, "oversold", "without the lock the shop oversells");
-  assert.equal(without.items, 5);
-  assert.ok(without.sold > 5, `${without.sold} orders for 5 items`);
-  assert.match(await text(page, "verdict"), /people bought 5 items: \d+ too many/);
-  assert.ok((await page.findElements(By.css("#orders li[data-oversold='true']"))).length > 0, "the orders too many are marked");
-
-  await choose(page, "locked");
-  await send(page, 2);
-  assert.deepEqual(await verdict(page), { verdict: "exact", sold: 5, items: 5 });
-  assert.equal(await text(page, "stock"), "0");
-  const lanes = await lanesOf(page);
-  assert.equal(lanes.length, 20);
-  assert.equal(lanes.filter(({ outcome }) => outcome === "bought").length, 5);
-  assert.equal(lanes.filter(({ outcome }) => outcome === "sold out").length, 15);
-  assert.equal(new Set(lanes.map(({ token }) => token)).size, 20, "each hold has a fencing token of its own");
-  const bars = await page.executeScript(
-    `return [...document.querySelectorAll(".lanes .hold")].map((bar) => [parseFloat(bar.style.left), parseFloat(bar.style.width)])`,
-  );
-  bars.sort(([one], [other]) => one - other);
-  for (let index = 1; index < bars.length; index += 1) {
-    const [left, width] = bars[index - 1];
-    assert.ok(left + width <= bars[index][0] + 1e-6, `holds ${index - 1} and ${index} overlap on the timeline: ${bars}`);
-  }
-  assert.ok(bars[0][1] > 2, "the first hold can be seen");
-}
-
-const text = async (page, id) => page.executeScript("return document.getElementById(arguments[0]).textContent", id);
-const choose = (page, mode) => page.findElement(By.css(`input[value=${mode}] + span`)).click();
-
-async function send(page, time) {
-  await page.findElement(By.id("run")).click();
-  await page.wait(async () => (await page.findElement(By.id("run")).getAttribute("data-done")) === String(time), 60_000);
-  // The last event comes by the stream and may follow the last answer.
-  await page.wait(async () => (await lanesOf(page)).every(({ phase }) => phase === "done"), 10_000);
-}
-
 async function type(page, id, value) {
   const field = await page.findElement(By.id(id));
   await field.clear();
   await field.sendKeys(value, "\t");
 }
-
-const verdict = (page) =>
-  page.executeScript(
-    `const { verdict, sold, items } = document.getElementById("verdict").dataset;
-     return { verdict, sold: Number(sold), items: Number(items) }`,
-  );
-
-const lanesOf = (page) => page.executeScript(`return [...document.querySelectorAll("#lanes li")].map((lane) => ({ ...lane.dataset }))`);
 
 /** The picture of the README: the run with the lock, beside the result without. Kept only with UPDATE_SCREENSHOT=1. */
 async function takePicture(page) {

@@ -10,7 +10,9 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { test } from "node:test";
 import { atEnd } from "./support/after.mjs";
+import { openBrowser } from "./support/browser.mjs";
 import { root, startRedis } from "./support/processes.mjs";
+import { buyersOnItems } from "./support/shop.mjs";
 
 test("npm start builds, prints the address, serves the demo, and Ctrl-C ends all of it", async (t) => {
   const { url, stop } = await npmStart(t, {});
@@ -19,6 +21,8 @@ test("npm start builds, prints the address, serves the demo, and Ctrl-C ends all
   assert.match(page, /js\/main\.js/);
   assert.equal((await fetch(new URL("/lockrelay/index.js", url))).status, 200, "the package is there");
   assert.deepEqual(await (await fetch(new URL("/demo/stock", url))).json(), { stock: 5, orders: 0 });
+  const sold = await buyersOnItems(await openBrowser(t, url));
+  t.diagnostic(`20 buyers on 5 items: ${sold.without} sold without the lock, ${sold.with} with it`);
   await stop();
   await assert.rejects(fetch(url), "nobody listens any more");
 });
@@ -30,6 +34,9 @@ test("with REDIS_URL two of them are one shop", async (t) => {
   const reset = { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify({ stock: 7 }) };
   await fetch(new URL("/demo/reset", one.url), reset);
   assert.deepEqual(await (await fetch(new URL("/demo/stock", other.url))).json(), { stock: 7, orders: 0 });
+  const origins = [one.url, other.url].map((url) => new URL(url).origin);
+  const sold = await buyersOnItems(await openBrowser(t, `${origins[0]}/?relays=${origins.join(",")}`));
+  t.diagnostic(`20 buyers on 5 items over two relays: ${sold.without} sold without the lock, ${sold.with} with it`);
 });
 
 async function npmStart(t, env) {
